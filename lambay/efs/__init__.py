@@ -1,0 +1,1 @@
+"""File systems, mount targets, access points, policies and their rules."""

@@ -1,0 +1,1 @@
+"""Functions, versions, aliases, layers, permissions, and how an invocation finds its environment."""

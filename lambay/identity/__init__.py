@@ -1,0 +1,1 @@
+"""Principals, credentials and (later) the policy evaluator: who signed a request, and what a role's session is."""

@@ -1,0 +1,1 @@
+"""The services that are not ours: moto in process, made durable by a journal."""

@@ -1,0 +1,1 @@
+"""VPCs as the resources see them: subnets, zones, security groups and derived network interfaces."""

@@ -1,0 +1,1 @@
+"""What happened: CloudWatch Logs (and later metrics, alarms and Insights)."""

@@ -1,0 +1,1 @@
+"""Execution environments: sandbox, slots, runtime API, bootstraps, and the log of one invocation."""

@@ -1,0 +1,88 @@
+"""Every knob of Lambay: its name, its environment variable, its default."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+def _setting(default: Any, env: str, doc: str) -> Any:
+    return field(default=default, metadata={"env": env, "doc": doc})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command line wins over the environment, which wins over the default."""
+
+    host: str = _setting("127.0.0.1", "LAMBAY_HOST", "address the API listens on")
+    port: int = _setting(4566, "LAMBAY_PORT", "port the API listens on; 0 takes a free one")
+    data_dir: Path = _setting(Path("/var/lib/lambay"), "LAMBAY_DATA_DIR", "directory that holds all state")
+    region: str = _setting("us-east-1", "LAMBAY_REGION", "Region of calls that name none")
+    account: str = _setting("000000000000", "LAMBAY_ACCOUNT", "account of the root credentials, 12 digits")
+    access_key: str = _setting("test", "LAMBAY_ACCESS_KEY_ID", "access key id of the root credentials")
+    secret_key: str = _setting("test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials")
+    allow_reset: bool = _setting(False, "LAMBAY_ALLOW_RESET", "serve POST /_lambay/reset, which empties everything")
+    log_level: str = _setting("info", "LAMBAY_LOG_LEVEL", "debug, info, warning or error")
+    log_format: str = _setting("text", "LAMBAY_LOG_FORMAT", "text or json, for the server's own log on stderr")
+    transport: str = _setting("auto", "LAMBAY_TRANSPORT", "FUSE transport: auto, io_uring or classic")
+    passthrough: bool = _setting(True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly")
+    idle_seconds: int = _setting(600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends")
+    warm_slots: int = _setting(2, "LAMBAY_WARM_SLOTS", "pre-started sandboxes kept ready for each runtime in use")
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """The settings from the environment, overridden by every argument that is not None.
+
+        Raises ValueError naming the setting whose text cannot be read.
+        """
+        values: dict[str, Any] = {}
+        for knob in fields(cls):
+            text = os.environ.get(knob.metadata["env"])
+            value = given.get(knob.name)
+            if value is None and text is not None:
+                value = _parse(knob.metadata["env"], text, knob.default)
+            if value is not None:
+                values[knob.name] = value
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        if len(self.account) != 12 or not self.account.isdigit():
+            raise ValueError(f"account (LAMBAY_ACCOUNT): {self.account!r} is not 12 digits")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port (LAMBAY_PORT): {self.port} is not within 0 and 65535")
+        if self.transport not in ("auto", "io_uring", "classic"):
+            raise ValueError(f"transport (LAMBAY_TRANSPORT): {self.transport!r} is not auto, io_uring or classic")
+        if self.log_format not in ("text", "json"):
+            raise ValueError(f"log_format (LAMBAY_LOG_FORMAT): {self.log_format!r} is not text or json")
+        if self.log_level not in ("debug", "info", "warning", "error"):
+            raise ValueError(f"log_level (LAMBAY_LOG_LEVEL): {self.log_level!r} is not debug, info, warning or error")
+
+    @property
+    def tag(self) -> str:
+        """Twelve hex digits that name this data directory's kernel objects (cgroups, namespaces, mounts)."""
+        return hashlib.sha256(os.path.realpath(self.data_dir).encode()).hexdigest()[:12]
+
+    @property
+    def run_dir(self) -> Path:
+        """The volatile directory: sockets and mount points; short, because socket paths must be."""
+        return Path("/run/lambay") / self.tag
+
+
+def _parse(env: str, text: str, default: object) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in ("1", "true", "yes", "on"):
+            return True
+        if text.lower() in ("0", "false", "no", "off", ""):
+            return False
+        raise ValueError(f"{env}: {text!r} is not a yes or no")
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{env}: {text!r} is not a whole number") from None
+    return Path(text) if isinstance(default, Path) else text
