@@ -57,7 +57,10 @@ pub struct Range {
 
 impl Range {
     /// Every byte, present and future: what `flock` takes.
-    pub const WHOLE: Range = Range { start: 0, end: END_OF_FILE };
+    pub const WHOLE: Range = Range {
+        start: 0,
+        end: END_OF_FILE,
+    };
 
     /// `start..=end`, both in bytes. `None` (EINVAL) when the range is empty or begins past [`END_OF_FILE`].
     pub fn new(start: u64, end: u64) -> Option<Range> {
@@ -167,7 +170,11 @@ pub struct Limits {
 impl Default for Limits {
     /// EFS's quotas.
     fn default() -> Self {
-        Limits { per_file: 512, per_mount: 65_536, overtaking: 16 }
+        Limits {
+            per_file: 512,
+            per_mount: 65_536,
+            overtaking: 16,
+        }
     }
 }
 
@@ -211,9 +218,11 @@ impl Queue {
 
     /// Whether a waiter that came before `ticket` has waited long enough to be let in first.
     fn behind_impatient(&self, lock: &Held, ticket: Ticket) -> bool {
-        self.impatient
-            .range(..ticket)
-            .any(|earlier| self.waiting[earlier].lock.blocks(lock.owner, lock.kind, lock.range))
+        self.impatient.range(..ticket).any(|earlier| {
+            self.waiting[earlier]
+                .lock
+                .blocks(lock.owner, lock.kind, lock.range)
+        })
     }
 
     fn count_overtaken(&mut self, lock: &Held, ticket: Ticket, limit: u32) {
@@ -245,11 +254,21 @@ impl Change {
     /// POSIX's rules: the new range replaces what the owner held there, splits what sticks out, and joins with
     /// neighbours of its kind.
     fn set(held: &[Held], lock: &Held, kind: Option<Kind>) -> Change {
-        let mut change = Change { remove: Vec::new(), add: Vec::new(), loosens: false };
+        let mut change = Change {
+            remove: Vec::new(),
+            add: Vec::new(),
+            loosens: false,
+        };
         let mut joined = lock.range;
-        for old in held.iter().filter(|old| old.owner == lock.owner && old.range.touches(lock.range)) {
+        for old in held
+            .iter()
+            .filter(|old| old.owner == lock.owner && old.range.touches(lock.range))
+        {
             if kind == Some(old.kind) {
-                joined = Range { start: joined.start.min(old.range.start), end: joined.end.max(old.range.end) };
+                joined = Range {
+                    start: joined.start.min(old.range.start),
+                    end: joined.end.max(old.range.end),
+                };
                 change.remove.push(*old);
                 continue;
             }
@@ -259,14 +278,30 @@ impl Change {
             change.remove.push(*old);
             change.loosens |= kind.is_none() || old.kind == Kind::Write;
             if old.range.start < lock.range.start {
-                change.add.push(Held { range: Range { start: old.range.start, end: lock.range.start - 1 }, ..*old });
+                change.add.push(Held {
+                    range: Range {
+                        start: old.range.start,
+                        end: lock.range.start - 1,
+                    },
+                    ..*old
+                });
             }
             if lock.range.end < old.range.end {
-                change.add.push(Held { range: Range { start: lock.range.end + 1, end: old.range.end }, ..*old });
+                change.add.push(Held {
+                    range: Range {
+                        start: lock.range.end + 1,
+                        end: old.range.end,
+                    },
+                    ..*old
+                });
             }
         }
         if let Some(kind) = kind {
-            change.add.push(Held { kind, range: joined, ..*lock });
+            change.add.push(Held {
+                kind,
+                range: joined,
+                ..*lock
+            });
         }
         change
     }
@@ -290,7 +325,9 @@ enum Party {
 
 fn parties(lock: &Held) -> impl Iterator<Item = Party> {
     let process = (lock.pid != 0).then_some(Party::Process(lock.owner.mount, lock.pid));
-    [Party::Mount(lock.owner.mount), Party::Owner(lock.owner)].into_iter().chain(process)
+    [Party::Mount(lock.owner.mount), Party::Owner(lock.owner)]
+        .into_iter()
+        .chain(process)
 }
 
 type Place = (FileId, Space);
@@ -309,22 +346,35 @@ pub struct LockTable {
 
 impl LockTable {
     pub fn new(limits: Limits) -> Self {
-        LockTable { limits, ..LockTable::default() }
+        LockTable {
+            limits,
+            ..LockTable::default()
+        }
     }
 
     /// Ask for a lock. The second value lists requests that this one set free (a downgrade, a conversion).
     pub fn lock(&mut self, request: Request, blocking: bool) -> (Outcome, Vec<Woken>) {
         let place = (request.file, request.space);
-        let range = if request.space == Space::Flock { Range::WHOLE } else { request.range };
-        let lock = Held { owner: request.owner, pid: request.pid, kind: request.kind, range };
+        let range = if request.space == Space::Flock {
+            Range::WHOLE
+        } else {
+            request.range
+        };
+        let lock = Held {
+            owner: request.owner,
+            pid: request.pid,
+            kind: request.kind,
+            range,
+        };
         // A conversion of a flock lock gives up the old one first, also when it then has to wait or fails: flock(2).
         let loosened = request.space == Space::Flock && self.drop_for_conversion(place, &lock);
         let (outcome, change_loosens) = self.decide(place, &lock, blocking);
-        let woken = if loosened || change_loosens || outcome == Outcome::Granted && self.waits(&lock) {
-            self.wake(self.dirty_after(place, &lock))
-        } else {
-            Vec::new()
-        };
+        let woken =
+            if loosened || change_loosens || outcome == Outcome::Granted && self.waits(&lock) {
+                self.wake(self.dirty_after(place, &lock))
+            } else {
+                Vec::new()
+            };
         (outcome, woken)
     }
 
@@ -337,13 +387,32 @@ impl LockTable {
         range: Range,
     ) -> Result<Vec<Woken>, LimitExceeded> {
         let place = (file, space);
-        let range = if space == Space::Flock { Range::WHOLE } else { range };
-        let Some(queue) = self.queues.get(&place) else { return Ok(Vec::new()) };
-        let change = Change::set(&queue.held, &Held { owner, pid: 0, kind: Kind::Read, range }, None);
+        let range = if space == Space::Flock {
+            Range::WHOLE
+        } else {
+            range
+        };
+        let Some(queue) = self.queues.get(&place) else {
+            return Ok(Vec::new());
+        };
+        let change = Change::set(
+            &queue.held,
+            &Held {
+                owner,
+                pid: 0,
+                kind: Kind::Read,
+                range,
+            },
+            None,
+        );
         self.admit(place, owner, &change)?;
         let loosens = change.loosens;
         self.apply(place, change);
-        Ok(if loosens { self.wake(BTreeSet::from([place])) } else { Vec::new() })
+        Ok(if loosens {
+            self.wake(BTreeSet::from([place]))
+        } else {
+            Vec::new()
+        })
     }
 
     /// End a queued request without granting it (a signal, a dead client). Nothing happens if it was granted before.
@@ -357,31 +426,76 @@ impl LockTable {
     /// Everything that `owner` holds on `file` in that space goes: a close, or the last close of an open file.
     pub fn release_owner(&mut self, file: FileId, space: Space, owner: Owner) -> Vec<Woken> {
         // Giving up the whole range never leaves a piece over, so no limit can refuse it.
-        self.unlock(file, space, owner, Range::WHOLE).unwrap_or_default()
+        self.unlock(file, space, owner, Range::WHOLE)
+            .unwrap_or_default()
     }
 
     /// The mount is gone: its locks, and what it waits for.
     pub fn release_mount(&mut self, mount: MountId) -> Released {
-        let waiting = self.parties.get(&Party::Mount(mount)).map(|presence| presence.waiting.clone());
+        let waiting = self
+            .parties
+            .get(&Party::Mount(mount))
+            .map(|presence| presence.waiting.clone());
         let cancelled: Vec<Ticket> = waiting.unwrap_or_default().into_iter().collect();
-        let mut dirty: BTreeSet<Place> =
-            cancelled.iter().filter_map(|&ticket| self.forget_waiter(ticket)).map(|(place, _)| place).collect();
-        let places = self.mount_places.get(&mount).map(|places| places.keys().copied().collect::<Vec<_>>());
+        let mut dirty: BTreeSet<Place> = cancelled
+            .iter()
+            .filter_map(|&ticket| self.forget_waiter(ticket))
+            .map(|(place, _)| place)
+            .collect();
+        let places = self
+            .mount_places
+            .get(&mount)
+            .map(|places| places.keys().copied().collect::<Vec<_>>());
         for place in places.unwrap_or_default() {
-            let held = self.queues.get(&place).map(|queue| queue.held.as_slice()).unwrap_or_default();
-            let remove = held.iter().filter(|held| held.owner.mount == mount).copied().collect();
-            self.apply(place, Change { remove, add: Vec::new(), loosens: true });
+            let held = self
+                .queues
+                .get(&place)
+                .map(|queue| queue.held.as_slice())
+                .unwrap_or_default();
+            let remove = held
+                .iter()
+                .filter(|held| held.owner.mount == mount)
+                .copied()
+                .collect();
+            self.apply(
+                place,
+                Change {
+                    remove,
+                    add: Vec::new(),
+                    loosens: true,
+                },
+            );
             dirty.insert(place);
         }
-        Released { cancelled, woken: self.wake(dirty) }
+        Released {
+            cancelled,
+            woken: self.wake(dirty),
+        }
     }
 
     /// The first held lock, by its first byte, that would stand in the way of `request` (`F_GETLK`).
     pub fn test(&self, request: &Request) -> Option<Conflict> {
-        let range = if request.space == Space::Flock { Range::WHOLE } else { request.range };
-        let lock = Held { owner: request.owner, pid: request.pid, kind: request.kind, range };
-        let held = self.queues.get(&(request.file, request.space))?.blocker(&lock)?;
-        Some(Conflict { kind: held.kind, range: held.range, owner: held.owner, pid: held.pid })
+        let range = if request.space == Space::Flock {
+            Range::WHOLE
+        } else {
+            request.range
+        };
+        let lock = Held {
+            owner: request.owner,
+            pid: request.pid,
+            kind: request.kind,
+            range,
+        };
+        let held = self
+            .queues
+            .get(&(request.file, request.space))?
+            .blocker(&lock)?;
+        Some(Conflict {
+            kind: held.kind,
+            range: held.range,
+            owner: held.owner,
+            pid: held.pid,
+        })
     }
 
     /// Locks held by a mount.
@@ -413,7 +527,11 @@ impl LockTable {
     }
 
     fn waits(&self, lock: &Held) -> bool {
-        parties(lock).skip(1).any(|party| self.parties.get(&party).is_some_and(|known| !known.waiting.is_empty()))
+        parties(lock).skip(1).any(|party| {
+            self.parties
+                .get(&party)
+                .is_some_and(|known| !known.waiting.is_empty())
+        })
     }
 
     /// The places where a change by this party may let someone go on: here, and where the same process waits (holding
@@ -428,10 +546,23 @@ impl LockTable {
     }
 
     fn drop_for_conversion(&mut self, place: Place, lock: &Held) -> bool {
-        let Some(queue) = self.queues.get(&place) else { return false };
-        let old = queue.held.iter().find(|held| held.owner == lock.owner && held.kind != lock.kind).copied();
+        let Some(queue) = self.queues.get(&place) else {
+            return false;
+        };
+        let old = queue
+            .held
+            .iter()
+            .find(|held| held.owner == lock.owner && held.kind != lock.kind)
+            .copied();
         let Some(old) = old else { return false };
-        self.apply(place, Change { remove: vec![old], add: Vec::new(), loosens: true });
+        self.apply(
+            place,
+            Change {
+                remove: vec![old],
+                add: Vec::new(),
+                loosens: true,
+            },
+        );
         true
     }
 
@@ -447,7 +578,9 @@ impl LockTable {
         if blocked && place.1 == Space::Posix && self.closes_a_circle(place, lock) {
             return (Outcome::Deadlock, false);
         }
-        if blocked || blocking && !self.may_pass_waiters(lock) && queue.behind_impatient(lock, newest) {
+        if blocked
+            || blocking && !self.may_pass_waiters(lock) && queue.behind_impatient(lock, newest)
+        {
             return (Outcome::Queued(self.enqueue(place, lock)), false);
         }
         match self.grant(place, lock, newest) {
@@ -464,13 +597,23 @@ impl LockTable {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let queue = self.queues.entry(place).or_default();
-        queue.waiting.insert(ticket, Waiter { lock: *lock, overtaken: 0 });
+        queue.waiting.insert(
+            ticket,
+            Waiter {
+                lock: *lock,
+                overtaken: 0,
+            },
+        );
         if self.limits.overtaking == 0 {
             queue.impatient.insert(ticket);
         }
         self.tickets.insert(ticket, place);
         for party in parties(lock) {
-            self.parties.entry(party).or_default().waiting.insert(ticket);
+            self.parties
+                .entry(party)
+                .or_default()
+                .waiting
+                .insert(ticket);
         }
         ticket
     }
@@ -500,11 +643,15 @@ impl LockTable {
             if !seen.insert(owner) {
                 continue;
             }
-            let Some(presence) = self.parties.get(&Party::Owner(owner)) else { continue };
+            let Some(presence) = self.parties.get(&Party::Owner(owner)) else {
+                continue;
+            };
             for ticket in &presence.waiting {
                 let place = self.tickets[ticket];
                 if place.1 == Space::Posix {
-                    todo.extend(self.holders_in_the_way(place, &self.queues[&place].waiting[ticket].lock));
+                    todo.extend(
+                        self.holders_in_the_way(place, &self.queues[&place].waiting[ticket].lock),
+                    );
                 }
             }
         }
@@ -512,7 +659,11 @@ impl LockTable {
     }
 
     fn holders_in_the_way(&self, place: Place, lock: &Held) -> Vec<Owner> {
-        let held = self.queues.get(&place).map(|queue| queue.held.as_slice()).unwrap_or_default();
+        let held = self
+            .queues
+            .get(&place)
+            .map(|queue| queue.held.as_slice())
+            .unwrap_or_default();
         held.iter()
             .filter(|held| held.blocks(lock.owner, lock.kind, lock.range))
             .map(|held| held.owner)
@@ -520,7 +671,11 @@ impl LockTable {
     }
 
     fn grant(&mut self, place: Place, lock: &Held, ticket: Ticket) -> Result<bool, LimitExceeded> {
-        let held = self.queues.get(&place).map(|queue| queue.held.as_slice()).unwrap_or_default();
+        let held = self
+            .queues
+            .get(&place)
+            .map(|queue| queue.held.as_slice())
+            .unwrap_or_default();
         let change = Change::set(held, lock, Some(lock.kind));
         self.admit(place, lock.owner, &change)?;
         let loosens = change.loosens;
@@ -532,7 +687,12 @@ impl LockTable {
     }
 
     fn admit(&self, place: Place, owner: Owner, change: &Change) -> Result<(), LimitExceeded> {
-        let Some(more) = change.add.len().checked_sub(change.remove.len()).filter(|&more| more > 0) else {
+        let Some(more) = change
+            .add
+            .len()
+            .checked_sub(change.remove.len())
+            .filter(|&more| more > 0)
+        else {
             return Ok(());
         };
         if self.held_on_file(place.0) + more > self.limits.per_file {
@@ -548,18 +708,31 @@ impl LockTable {
         let queue = self.queues.entry(place).or_default();
         if !change.remove.is_empty() {
             // An owner's locks in one queue never overlap, so owner and first byte name one of them.
-            let gone: HashSet<(Owner, u64)> = change.remove.iter().map(|held| (held.owner, held.range.start)).collect();
-            queue.held.retain(|held| !gone.contains(&(held.owner, held.range.start)));
+            let gone: HashSet<(Owner, u64)> = change
+                .remove
+                .iter()
+                .map(|held| (held.owner, held.range.start))
+                .collect();
+            queue
+                .held
+                .retain(|held| !gone.contains(&(held.owner, held.range.start)));
         }
         for added in &change.add {
-            let at = queue.held.partition_point(|held| held.range.start <= added.range.start);
+            let at = queue
+                .held
+                .partition_point(|held| held.range.start <= added.range.start);
             queue.held.insert(at, *added);
         }
         for added in &change.add {
             for party in parties(added) {
                 self.parties.entry(party).or_default().held += 1;
             }
-            *self.mount_places.entry(added.owner.mount).or_default().entry(place).or_default() += 1;
+            *self
+                .mount_places
+                .entry(added.owner.mount)
+                .or_default()
+                .entry(place)
+                .or_default() += 1;
         }
         for removed in &change.remove {
             for party in parties(removed) {
@@ -574,7 +747,9 @@ impl LockTable {
     }
 
     fn leave_place(&mut self, mount: MountId, place: Place) {
-        let Some(places) = self.mount_places.get_mut(&mount) else { return };
+        let Some(places) = self.mount_places.get_mut(&mount) else {
+            return;
+        };
         if let Some(held) = places.get_mut(&place) {
             *held -= 1;
             if *held == 0 {
@@ -587,13 +762,21 @@ impl LockTable {
     }
 
     fn drop_idle_party(&mut self, party: Party) {
-        if self.parties.get(&party).is_some_and(|presence| presence.held == 0 && presence.waiting.is_empty()) {
+        if self
+            .parties
+            .get(&party)
+            .is_some_and(|presence| presence.held == 0 && presence.waiting.is_empty())
+        {
             self.parties.remove(&party);
         }
     }
 
     fn drop_empty_queue(&mut self, place: Place) {
-        if self.queues.get(&place).is_some_and(|queue| queue.held.is_empty() && queue.waiting.is_empty()) {
+        if self
+            .queues
+            .get(&place)
+            .is_some_and(|queue| queue.held.is_empty() && queue.waiting.is_empty())
+        {
             self.queues.remove(&place);
         }
     }
@@ -607,13 +790,21 @@ impl LockTable {
             let mut earliest: Option<(Ticket, Place)> = None;
             dirty.retain(|&place| {
                 let from = cursors.get(&place).copied().unwrap_or(Ticket(0));
-                let Some(ticket) = self.first_grantable(place, from) else { return false };
+                let Some(ticket) = self.first_grantable(place, from) else {
+                    return false;
+                };
                 cursors.insert(place, ticket);
-                earliest = earliest.min(Some((ticket, place))).or(Some((ticket, place)));
+                if earliest.is_none_or(|(best, _)| ticket < best) {
+                    earliest = Some((ticket, place));
+                }
                 true
             });
-            let Some((ticket, place)) = earliest else { return woken };
-            let Some((_, lock)) = self.forget_waiter(ticket) else { return woken };
+            let Some((ticket, place)) = earliest else {
+                return woken;
+            };
+            let Some((_, lock)) = self.forget_waiter(ticket) else {
+                return woken;
+            };
             let result = self.grant(place, &lock, ticket);
             let exempts = result.is_ok() && self.waits(&lock);
             if exempts {
@@ -623,16 +814,23 @@ impl LockTable {
             if exempts || result != Ok(false) {
                 cursors.clear();
             }
-            woken.push(Woken { ticket, result: result.map(|_| ()) });
+            woken.push(Woken {
+                ticket,
+                result: result.map(|_| ()),
+            });
         }
     }
 
     fn first_grantable(&self, place: Place, from: Ticket) -> Option<Ticket> {
         let queue = self.queues.get(&place)?;
-        queue.waiting.range(from..).map(|(&ticket, waiter)| (ticket, &waiter.lock)).find_map(|(ticket, lock)| {
-            let free = queue.blocker(lock).is_none()
-                && (self.may_pass_waiters(lock) || !queue.behind_impatient(lock, ticket));
-            free.then_some(ticket)
-        })
+        queue
+            .waiting
+            .range(from..)
+            .map(|(&ticket, waiter)| (ticket, &waiter.lock))
+            .find_map(|(ticket, lock)| {
+                let free = queue.blocker(lock).is_none()
+                    && (self.may_pass_waiters(lock) || !queue.behind_impatient(lock, ticket));
+                free.then_some(ticket)
+            })
     }
 }
