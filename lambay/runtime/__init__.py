@@ -1,1 +1,43 @@
-"""Execution environments: sandbox, slots, runtime API, bootstraps, and the log of one invocation."""
+"""Execution environments: sandbox, slots, runtime API, bootstraps, and the log of one invocation.
+
+`LocalFleet` is this machine's fleet; `EnvironmentSpec` says what an environment is made from. Nothing here
+knows the Lambda API's operations, access rules or where an access point's identity comes from.
+"""
+
+from lambay.runtime.spec import (
+    Closer,
+    CreationInfo,
+    Credentials,
+    EnvironmentFailure,
+    EnvironmentSpec,
+    FileSystemLost,
+    FileSystemMount,
+    Invocation,
+    MountConnectivityFailure,
+    MountFailure,
+    MountTimeout,
+    Outcome,
+    PosixUser,
+    Runtime,
+    RuntimeUnavailable,
+    SandboxFailure,
+)
+
+__all__ = [
+    "Closer",
+    "CreationInfo",
+    "Credentials",
+    "EnvironmentFailure",
+    "EnvironmentSpec",
+    "FileSystemLost",
+    "FileSystemMount",
+    "Invocation",
+    "MountConnectivityFailure",
+    "MountFailure",
+    "MountTimeout",
+    "Outcome",
+    "PosixUser",
+    "Runtime",
+    "RuntimeUnavailable",
+    "SandboxFailure",
+]
