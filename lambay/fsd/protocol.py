@@ -1,0 +1,87 @@
+"""What goes over fsd's control socket: one JSON object a line, requests carry `id`, answers echo it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """`transport` is "io_uring" or "classic"; `passthrough`: the kernel may move file data itself."""
+
+    version: str
+    pid: int
+    transport: str
+    passthrough: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a volume holds: the size in bytes, as fsd counts it, and the number of files."""
+
+    bytes: int
+    files: int
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whom a mount without a POSIX user acts as (root squash)."""
+
+    uid: int
+    gid: int
+
+
+class PosixIdentity(msgspec.Struct, frozen=True):
+    """An access point's PosixUser: replaces the client's identity on every operation."""
+
+    uid: int
+    gid: int
+    gids: tuple[int, ...] = ()
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Owner and mode bits (0o755) of a root directory that the mount creates when it is absent."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """One client connection to make. `root` is a path in the volume, `mountpoint` an existing directory here.
+
+    `root` absent and `create` None fails with the code `RootDirectoryMissing`.
+    """
+
+    mount: str
+    volume: str
+    mountpoint: str
+    root: str = "/"
+    create: Create | None = None
+    posix: PosixIdentity | None = None
+    anonymous: Identity = Identity(65534, 65534)
+    read_only: bool = False
+
+
+class Mounted(msgspec.Struct, frozen=True):
+    """A mount that stands; `connection` is its number under /sys/fs/fuse/connections."""
+
+    mount: str
+    device: str
+    connection: int
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Counters by volume and by mount, each by its name (`read_bytes`, `write_ops`, …)."""
+
+    volumes: dict[str, dict[str, int | float]] = {}
+    mounts: dict[str, dict[str, int | float]] = {}
+
+
+class Failure(msgspec.Struct, frozen=True):
+    code: str
+    message: str = ""
+    errno: int | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    id: int
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: Failure | None = None

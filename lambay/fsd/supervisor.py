@@ -1,0 +1,355 @@
+"""Keeps one fsd running: starts it, speaks to it, and clears up and starts again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from lambay.fsd.connection import Connection, FsdError
+from lambay.fsd.fuse_mounts import end_mounts
+from lambay.fsd.protocol import Hello, Mount, Mounted, Stats, Usage
+from lambay.settings import Settings
+
+R = TypeVar("R")
+
+_log = logging.getLogger("lambay.fsd")
+
+_START_SECONDS = 10.0
+_STOP_SECONDS = 10.0
+_CALL_SECONDS = 30.0
+_FIRST_BACKOFF = 0.05
+_LONGEST_BACKOFF = 5.0
+# A server that lived this long had started well: its death begins a new series of attempts.
+_HEALTHY_SECONDS = 10.0
+
+_LEVELS = {
+    "TRACE": logging.DEBUG,
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+}
+
+OnDeath = Callable[[Sequence[str]], None]
+
+
+class Fsd:
+    """The file server as the rooms above use it. Every method raises FsdError.
+
+    When the process dies, pending calls fail with `ServerDied`, the FUSE connections it left are aborted (so
+    that no process hangs on them) and detached, listeners learn which mounts are gone, and a new process
+    starts with all volumes open again. Calls made meanwhile wait for it.
+    """
+
+    def __init__(self, settings: Settings, *, binary: Path | None = None) -> None:
+        self._binary = binary or Path(sys.executable).parent / "fsd"
+        self._run_dir = settings.run_dir
+        self._socket = settings.run_dir / "fsd.sock"
+        self._pid_file = settings.run_dir / "fsd.pid"
+        self._arguments: tuple[str, ...] = ("--socket", str(self._socket))
+        self._volumes: dict[str, str] = {}
+        self._mounts: dict[str, Mount] = {}
+        self._connections: dict[str, int] = {}
+        self._listeners: list[OnDeath] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._connection: Connection | None = None
+        self._up = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._supervision: asyncio.Task[None] | None = None
+        self._logs: set[asyncio.Task[None]] = set()
+        self._hello: Hello | None = None
+
+    def on_death(self, listener: OnDeath) -> None:
+        """Have `listener` called, in the event loop, with the ids of the mounts that a death took along."""
+        self._listeners.append(listener)
+
+    @property
+    def running(self) -> Hello | None:
+        """Who serves at the moment; None while nobody does."""
+        return self._hello if self._up.is_set() else None
+
+    async def start(self) -> None:
+        """Clear what an earlier server left, start fsd and return when it answers."""
+        if not os.access(self._binary, os.X_OK):
+            raise FsdError("NotRunning", f"no file server at {self._binary}; `make setup` builds it")
+        self._run_dir.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._end_leftovers)
+        self._stopping.clear()
+        try:
+            await self._spawn()
+        except BaseException:
+            await self._end_process()
+            raise
+        self._supervision = asyncio.create_task(self._supervise(), name="fsd supervision")
+
+    async def stop(self) -> None:
+        """Unmount everything and end the process; safe to call twice."""
+        self._stopping.set()
+        if self._supervision is not None:
+            await self._supervision
+            self._supervision = None
+        await asyncio.to_thread(self._end_leftovers)
+        self._volumes.clear()
+
+    async def hello(self) -> Hello:
+        return await self._call("hello", {}, Hello)
+
+    async def open_volume(self, volume: str, backing: Path) -> None:
+        """Serve the directory `backing` as `volume`; it stays open over restarts of fsd. Idempotent."""
+        await self._call("volume.open", {"volume": volume, "backing": str(backing)}, dict)
+        self._volumes[volume] = str(backing)
+
+    async def close_volume(self, volume: str) -> None:
+        self._volumes.pop(volume, None)
+        await self._call("volume.close", {"volume": volume}, dict)
+
+    async def usage(self, volume: str) -> Usage:
+        return await self._call("volume.usage", {"volume": volume}, Usage)
+
+    async def mount(self, mount: Mount) -> Mounted:
+        self._mounts[mount.mount] = mount
+        try:
+            mounted = await self._call("mount", msgspec.to_builtins(mount), Mounted)
+        except FsdError:
+            self._mounts.pop(mount.mount, None)
+            raise
+        if mount.mount in self._mounts:
+            self._connections[mount.mount] = mounted.connection
+        return mounted
+
+    async def unmount(self, mount: str) -> None:
+        """Detach lazily, abort the connection and release its locks. Idempotent."""
+        self._mounts.pop(mount, None)
+        self._connections.pop(mount, None)
+        if self._connection is None:
+            return
+        try:
+            await self._call("unmount", {"mount": mount}, dict)
+        except FsdError as error:
+            # No mount outlives its server.
+            if error.code not in ("ServerDied", "NotRunning"):
+                raise
+
+    async def stats(self) -> Stats:
+        return await self._call("stats", {}, Stats)
+
+    async def reset(self, volume: str) -> None:
+        """Empty the volume; it may have no mounts."""
+        await self._call("reset", {"volume": volume}, dict)
+
+    async def _call(self, operation: str, fields: dict[str, Any], answer: type[R]) -> R:
+        if self._connection is not None and not self._connection.is_open:
+            # Dead, and supervision has not come round to it yet.
+            self._up.clear()
+        if not self._up.is_set():
+            await self._wait_until_up(operation)
+        connection = self._connection
+        if connection is None:
+            raise FsdError("NotRunning", f"the file server is not running; {operation} was not sent")
+        return msgspec.json.decode(
+            await connection.call(operation, fields, timeout=_CALL_SECONDS), type=answer, strict=False
+        )
+
+    async def _wait_until_up(self, operation: str) -> None:
+        if self._stopping.is_set() or self._supervision is None:
+            raise FsdError("NotRunning", f"the file server is not running; {operation} was not sent")
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                await self._up.wait()
+        except TimeoutError:
+            message = f"not back within {_CALL_SECONDS:g} s; {operation} was not sent"
+            raise FsdError("NotRunning", message) from None
+
+    async def _spawn(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            str(self._binary),
+            *self._arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            # Ctrl-C at the terminal is for Lambay, which then ends fsd in its turn.
+            start_new_session=True,
+        )
+        self._process = process
+        self._pid_file.write_text(str(process.pid))
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._keep(_forward_log(process.stderr))
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                ready = await process.stdout.readline()
+        except TimeoutError:
+            raise FsdError("NotRunning", f"not ready within {_START_SECONDS:g} s") from None
+        if not ready:
+            status = await process.wait()
+            raise FsdError("NotRunning", f"ended at its start with status {status}; see its log")
+        self._keep(_drain(process.stdout))
+        connection = await Connection.open(self._socket)
+        self._connection = connection
+        answer = await connection.call("hello", {}, timeout=_START_SECONDS)
+        hello = self._hello = msgspec.json.decode(answer, type=Hello)
+        await connection.call("cleanup", {"prefix": str(self._run_dir)}, timeout=_CALL_SECONDS)
+        for volume, backing in self._volumes.items():
+            await self._reopen(connection, volume, backing)
+        self._up.set()
+        _log.info("file server %s up, pid %d, transport %s", hello.version, process.pid, hello.transport)
+
+    async def _reopen(self, connection: Connection, volume: str, backing: str) -> None:
+        fields = {"volume": volume, "backing": backing}
+        try:
+            await connection.call("volume.open", fields, timeout=_CALL_SECONDS)
+        except FsdError as error:
+            if error.code in ("ServerDied", "Timeout"):
+                raise
+            # One unreadable directory must not take the other file systems along.
+            _log.error("cannot reopen volume %s at %s: %s", volume, backing, error)
+
+    async def _supervise(self) -> None:
+        backoff = _FIRST_BACKOFF
+        started = time.monotonic()
+        while not await self._ended():
+            backoff = _FIRST_BACKOFF if time.monotonic() - started > _HEALTHY_SECONDS else backoff
+            if await self._stopped_within(backoff):
+                return
+            backoff = min(backoff * 2, _LONGEST_BACKOFF)
+            started = time.monotonic()
+            try:
+                await self._spawn()
+            except (FsdError, OSError) as error:
+                _log.error("cannot restart the file server: %s", error)
+
+    async def _ended(self) -> bool:
+        """Wait for the end of the process and clear up after it; whether it was wanted."""
+        if self._connection is not None and self._up.is_set():
+            closed = asyncio.create_task(self._connection.closed())
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({closed, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            closed.cancel()
+            stopping.cancel()
+        self._up.clear()
+        wanted = self._stopping.is_set()
+        if wanted:
+            await self._shut_down()
+        await self._end_process()
+        if not wanted:
+            await self._clear_after_death()
+        return wanted
+
+    async def _shut_down(self) -> None:
+        if self._connection is None or self._process is None:
+            return
+        try:
+            await self._connection.call("shutdown", {}, timeout=_STOP_SECONDS)
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._process.wait()
+        except (FsdError, TimeoutError) as error:
+            # It will be killed; the kernel and _end_leftovers undo what it leaves.
+            _log.warning("the file server did not shut down: %s", error)
+
+    async def _end_process(self) -> None:
+        if self._process is not None:
+            if self._process.returncode is None:
+                self._process.kill()
+            status = await self._process.wait()
+            if not self._stopping.is_set():
+                _log.error("the file server, pid %d, ended with status %d", self._process.pid, status)
+            self._process = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _clear_after_death(self) -> None:
+        lost = list(self._mounts)
+        await asyncio.to_thread(self._end_mounts)
+        for listener in self._listeners:
+            try:
+                listener(lost)
+            except Exception:
+                _log.exception("a listener failed on the file server's death")
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _end_mounts(self) -> None:
+        mountpoints = {Path(mount.mountpoint) for mount in self._mounts.values()}
+        connections = set(self._connections.values())
+        self._mounts.clear()
+        self._connections.clear()
+        end_mounts(lambda path: path in mountpoints or path.is_relative_to(self._run_dir), connections)
+
+    def _end_leftovers(self) -> None:
+        """End what a server on this run directory left: the process, its mounts, its socket."""
+        _end_earlier(self._pid_file, str(self._socket))
+        self._end_mounts()
+        self._socket.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
+
+    def _keep(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._logs.add(task)
+        task.add_done_callback(self._logs.discard)
+
+
+def _end_earlier(pid_file: Path, socket: str) -> None:
+    """Kill the process of `pid_file` if it still is an fsd on `socket`, and wait until it is gone."""
+    try:
+        pid = int(pid_file.read_text())
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if os.fsencode(socket) in arguments:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], _STOP_SECONDS)
+    except OSError as error:
+        _log.debug("earlier file server %d: %s", pid, error)
+    finally:
+        os.close(pidfd)
+
+
+async def _forward_log(stream: asyncio.StreamReader) -> None:
+    async for line in _lines(stream):
+        try:
+            entry = msgspec.json.decode(line)
+            fields = dict(entry.get("fields", {}))
+            message = str(fields.pop("message", ""))
+            level = _LEVELS.get(str(entry.get("level", "")), logging.INFO)
+        except (msgspec.DecodeError, AttributeError, TypeError, ValueError):
+            # A panic's words, or the loader's, are not JSON.
+            _log.warning("%s", line.decode(errors="replace").rstrip())
+            continue
+        said = " ".join([message, *(f"{name}={value}" for name, value in fields.items())])
+        _log.log(level, "%s", said)
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    async for line in _lines(stream):
+        _log.debug("stdout: %s", line.decode(errors="replace").rstrip())
+
+
+async def _lines(stream: asyncio.StreamReader) -> Any:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:
+            # Longer than a line may be; the reader has dropped it.
+            continue
+        if not line:
+            return
+        yield line

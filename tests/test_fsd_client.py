@@ -1,0 +1,236 @@
+"""The client and supervisor of fsd, against a small server that speaks its protocol and misbehaves."""
+
+import asyncio
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from lambay.fsd import Create, Fsd, FsdError, Mount, PosixIdentity
+from lambay.settings import Settings
+
+SERVER = '''
+import asyncio, json, os, sys
+
+journal = open(__file__ + ".journal", "a")
+late = []
+
+async def serve(reader, writer):
+    def answer(request, result=None, error=None):
+        reply = {"id": request["id"]}
+        reply.update({"error": error} if error else {"result": result or {}})
+        writer.write(json.dumps(reply).encode() + b"\\n")
+    while line := await reader.readline():
+        request = json.loads(line)
+        journal.write(line.decode()); journal.flush()
+        match request["op"]:
+            case "hello":
+                answer(request, {"version": "9.9", "pid": os.getpid(), "transport": "classic", "more": 1})
+            case "volume.usage" if request["volume"] == "late":
+                late.append(request)
+            case "volume.usage":
+                answer(request, {"bytes": 4096, "files": 2})
+                while late:
+                    answer(late.pop(), {"bytes": 1, "files": 1})
+            case "volume.open" if request["volume"] == "denied":
+                answer(request, error={"code": "System", "message": "cannot open", "errno": 13})
+            case "mount" if request["mount"] == "fatal":
+                os._exit(3)
+            case "mount" if request["mount"] == "garbage":
+                writer.write(b"this is not JSON\\n")
+            case "mount":
+                answer(request, {"mount": request["mount"], "device": "0:77", "connection": 999999})
+            case "stats":
+                counters = {"read_bytes": 1, "write_bytes": 2, "latency": 0.5}
+                mounts = {f"m-{n}": counters for n in range(9000)}
+                answer(request, {"volumes": {"fs-1": counters}, "mounts": mounts})
+            case "shutdown":
+                answer(request)
+                print(json.dumps({"level": "WARN", "fields": {"message": "going", "n": 0}}), file=sys.stderr)
+                await writer.drain()
+                os._exit(0)
+            case _:
+                answer(request)
+    os._exit(0)
+
+async def main():
+    path = sys.argv[sys.argv.index("--socket") + 1]
+    if os.path.exists(__file__ + ".refuse"):
+        print("no such luck", file=sys.stderr)
+        sys.exit(7)
+    server = await asyncio.start_unix_server(serve, path)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+'''
+
+
+@pytest.fixture
+def binary(tmp_path: Path) -> Path:
+    path = tmp_path / "fsd"
+    path.write_text(f"#!{sys.executable}\n{SERVER}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+async def fsd(tmp_path: Path, binary: Path) -> AsyncIterator[Fsd]:
+    server = Fsd(Settings(data_dir=tmp_path), binary=binary)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+def mount(name: str) -> Mount:
+    return Mount(
+        mount=name,
+        volume="fs-1",
+        mountpoint="/nowhere/at/all",
+        root="/data",
+        create=Create(uid=1, gid=2, mode=0o750),
+        posix=PosixIdentity(uid=1000, gid=1000, gids=(5, 6)),
+    )
+
+
+def journal(binary: Path) -> str:
+    return Path(f"{binary}.journal").read_text()
+
+
+async def test_the_server_says_who_it_is(fsd: Fsd) -> None:
+    hello = await fsd.hello()
+    assert (hello.version, hello.transport) == ("9.9", "classic")
+    assert fsd.running == hello
+
+
+async def test_start_asks_for_the_run_directory_to_be_cleaned(fsd: Fsd, binary: Path, tmp_path: Path) -> None:
+    assert f'"op":"cleanup","prefix":"{Settings(data_dir=tmp_path).run_dir}"' in journal(binary)
+
+
+async def test_answers_may_come_in_any_order(fsd: Fsd) -> None:
+    late = asyncio.create_task(fsd.usage("late"))
+    await asyncio.sleep(0)
+    assert (await fsd.usage("fs-1")).bytes == 4096
+    assert (await late).bytes == 1
+
+
+async def test_a_refusal_carries_code_message_and_errno(fsd: Fsd, tmp_path: Path) -> None:
+    with pytest.raises(FsdError) as refused:
+        await fsd.open_volume("denied", tmp_path)
+    assert (refused.value.code, refused.value.message, refused.value.errno) == ("System", "cannot open", 13)
+
+
+async def test_a_mount_goes_over_whole(fsd: Fsd, binary: Path) -> None:
+    assert (await fsd.mount(mount("m-1"))).connection == 999999
+    assert '"create":{"uid":1,"gid":2,"mode":488}' in journal(binary)
+    assert '"posix":{"uid":1000,"gid":1000,"gids":[5,6]}' in journal(binary)
+
+
+async def test_counters_of_thousands_of_mounts_fit_in_one_answer(fsd: Fsd) -> None:
+    stats = await fsd.stats()
+    assert len(stats.mounts) == 9000
+    assert stats.volumes["fs-1"]["latency"] == 0.5
+
+
+@pytest.mark.parametrize("death", ["fatal", "garbage"])
+async def test_a_death_fails_the_pending_calls_and_tells_the_listeners(fsd: Fsd, death: str) -> None:
+    lost: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+    fsd.on_death(lambda mounts: lost.set_result(sorted(mounts)))
+    await fsd.mount(mount("m-1"))
+    pending = asyncio.create_task(fsd.usage("late"))
+    await asyncio.sleep(0)
+    with pytest.raises(FsdError, match="ServerDied"):
+        await fsd.mount(mount(death))
+    with pytest.raises(FsdError, match="ServerDied"):
+        await pending
+    assert await lost == ["m-1"]
+
+
+async def test_after_a_death_the_volumes_are_open_again(fsd: Fsd, binary: Path, tmp_path: Path) -> None:
+    await fsd.open_volume("fs-1", tmp_path)
+    await fsd.open_volume("fs-2", tmp_path)
+    await fsd.close_volume("fs-2")
+    first = (await fsd.hello()).pid
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(FsdError, match="ServerDied"):
+        await fsd.usage("late")
+    assert (await fsd.usage("fs-1")).files == 2
+    assert (await fsd.hello()).pid != first
+    assert journal(binary).count('"op":"volume.open","volume":"fs-1"') == 2
+    assert journal(binary).count('"op":"volume.open","volume":"fs-2"') == 1
+
+
+async def test_a_mount_that_died_with_its_server_counts_as_unmounted(fsd: Fsd) -> None:
+    await fsd.mount(mount("m-1"))
+    with pytest.raises(FsdError):
+        await fsd.mount(mount("fatal"))
+    await fsd.unmount("m-1")
+
+
+async def test_a_start_that_fails_is_told_and_tried_again(
+    fsd: Fsd, binary: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse = Path(f"{binary}.refuse")
+    refuse.touch()
+    tried = asyncio.Event()
+    fsd.on_death(lambda _: tried.set() if "cannot restart" in caplog.text else None)
+    with pytest.raises(FsdError):
+        await fsd.mount(mount("fatal"))
+    await tried.wait()
+    assert "no such luck" in caplog.text
+    assert fsd.running is None
+    refuse.unlink()
+    assert (await fsd.usage("fs-1")).files == 2
+
+
+async def test_stop_ends_the_process_and_removes_the_socket(fsd: Fsd, tmp_path: Path) -> None:
+    pid = (await fsd.hello()).pid
+    await fsd.stop()
+    assert not Path(f"/proc/{pid}").exists()
+    assert not (Settings(data_dir=tmp_path).run_dir / "fsd.sock").exists()
+    with pytest.raises(FsdError, match="NotRunning"):
+        await fsd.hello()
+
+
+async def test_the_logs_of_the_server_are_ours(fsd: Fsd, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lambay.fsd")
+    await fsd.stop()
+    assert ("lambay.fsd", logging.WARNING, "going n=0") in caplog.record_tuples
+
+
+async def test_a_server_left_behind_is_ended_at_the_next_start(binary: Path, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    left = await asyncio.create_subprocess_exec(
+        binary, "--socket", str(settings.run_dir / "fsd.sock"), stdout=asyncio.subprocess.PIPE
+    )
+    assert left.stdout is not None
+    await left.stdout.readline()
+    (settings.run_dir / "fsd.pid").write_text(str(left.pid))
+    fsd = Fsd(settings, binary=binary)
+    await fsd.start()
+    assert await left.wait() == -signal.SIGKILL
+    assert (await fsd.hello()).pid != left.pid
+    await fsd.stop()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (lambda binary: binary.unlink(), "make setup"),
+        (lambda binary: Path(f"{binary}.refuse").touch(), "status 7"),
+    ],
+)
+async def test_a_first_start_that_cannot_be_says_why(
+    binary: Path, tmp_path: Path, break_it: Callable[[Path], None], says: str
+) -> None:
+    break_it(binary)
+    fsd = Fsd(Settings(data_dir=tmp_path), binary=binary)
+    with pytest.raises(FsdError, match=says):
+        await fsd.start()
+    await fsd.stop()
