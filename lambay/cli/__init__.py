@@ -1,1 +1,33 @@
 """The command line: one module a verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lambay.cli import fs, invoke, logs, status, up, version
+from lambay.cli.endpoint import CommandError
+
+_VERBS = (up, status, invoke, logs, fs, version)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0, 1 for a failure and 2 for unusable arguments."""
+    parser = argparse.ArgumentParser(
+        prog="lambay", description="AWS Lambda functions on shared Amazon EFS file systems, on your own machines."
+    )
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    for verb in _VERBS:
+        verb.add_to(verbs)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except CommandError as error:
+        print(f"lambay: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,45 @@
+"""`lambay up`: run the server in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from lambay.cli.endpoint import CommandError
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser("up", help="run the server in the foreground")
+    parser.add_argument("--host", help="address to listen on (LAMBAY_HOST; 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (LAMBAY_PORT; 4566)")
+    parser.add_argument("--data-dir", type=Path, help="directory of all state (LAMBAY_DATA_DIR; /var/lib/lambay)")
+    parser.add_argument("--region", help="Region of calls that name none (LAMBAY_REGION; us-east-1)")
+    parser.add_argument("--account", help="account of the root credentials (LAMBAY_ACCOUNT; 000000000000)")
+    parser.add_argument(
+        "--allow-reset", action="store_true", default=None, help="serve POST /_lambay/reset (LAMBAY_ALLOW_RESET)"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info")
+    parser.add_argument("--log-format", choices=("text", "json"), help="LAMBAY_LOG_FORMAT; text")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from lambay import host
+    from lambay.settings import Settings
+
+    try:
+        settings = Settings.load(
+            **{name: value for name, value in vars(options).items() if name != "run" and value is not None}
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    unmet = host.unmet_needs()
+    if unmet:
+        print("lambay: this host does not give Lambay what it needs:", file=sys.stderr)
+        for need in unmet:
+            print(f"  - {need}", file=sys.stderr)
+        return 1
+    from lambay import server
+
+    return server.run(settings)
