@@ -29,6 +29,10 @@ class Clock:
         """An aware datetime in UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
 
+    def wall(self) -> float:
+        """Seconds since the epoch by the host's own clock, the one callers sign with; `advance` never moves it."""
+        return time.time()
+
     def monotonic(self) -> float:
         """Seconds for measuring real work; unrelated to the epoch and to `advance`."""
         return time.monotonic()

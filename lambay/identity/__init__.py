@@ -1,1 +1,12 @@
-"""Principals, credentials and (later) the policy evaluator: who signed a request, and what a role's session is."""
+"""Principals, credentials and STS: who signed a request, and what a role's session is.
+
+`Identity` authenticates and issues sessions; `SecurityTokens` is the service `sts`. No resource of any other
+service is known here.
+"""
+
+from lambay.identity.authentication import Identity
+from lambay.identity.principals import AccessKey, IamRecords, Role
+from lambay.identity.sessions import Credentials
+from lambay.identity.sts import SecurityTokens
+
+__all__ = ["AccessKey", "Credentials", "IamRecords", "Identity", "Role", "SecurityTokens"]

@@ -1,0 +1,190 @@
+"""Who signed a request, and the sessions that Lambay issues."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+from lambay.aws import AWSError, Call, Principal, arn
+from lambay.clock import Clock
+from lambay.http import Request
+from lambay.identity import refusals, sigv4
+from lambay.identity.anonymous import ANONYMOUS_OPERATIONS
+from lambay.identity.principals import IamRecords
+from lambay.identity.sessions import (
+    Credentials,
+    Sealer,
+    Session,
+    Sessions,
+    secret_access_key,
+    temporary_access_key_id,
+)
+from lambay.settings import Settings
+from lambay.store import Store
+
+SKEW_SECONDS = 300
+S3_SKEW_SECONDS = 900
+PRESIGNED_MAX_SECONDS = 604_800
+
+ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
+
+_HASH_ON_THREAD_BYTES = 1 << 20
+
+
+class Identity:
+    """Authenticates requests, authorizes calls, and issues sessions of roles."""
+
+    def __init__(self, store: Store, iam: IamRecords, settings: Settings, clock: Clock) -> None:
+        self._iam = iam
+        self._settings = settings
+        self._clock = clock
+        self._verifier = sigv4.Verifier()
+        self.sealer = Sealer(store)
+        self.sessions = Sessions(self.sealer)
+        self._root = Principal(
+            kind="root",
+            account=settings.account,
+            arn=arn("iam", "", settings.account, "root"),
+            user_id=settings.account,
+            access_key_id=settings.access_key,
+        )
+
+    async def authenticate(self, request: Request, service: str, operation: str = "") -> Principal:
+        """Whoever signed `request` for `service` (botocore's name).
+
+        Unsigned requests are anonymous for ANONYMOUS_OPERATIONS. Raises AWSError in the service's own words:
+        no signature, unreadable signature, unknown or inactive key, expired session, wrong signature,
+        altered body, a clock that is off.
+        """
+        try:
+            signature = sigv4.read(request)
+        except sigv4.Malformed as fault:
+            presigned = "authorization" not in request.headers
+            raise refusals.malformed(service, fault, presigned=presigned) from None
+        if signature is None:
+            return self._anonymous(request, service, operation)
+        self._check_time(signature, service)
+        secret, principal, expires = await self._key(signature, service)
+        await self._check_signature(signature, request, service, secret)
+        if expires is not None and expires <= self._clock.time():
+            raise refusals.expired_token(service)
+        return principal
+
+    async def authorize(self, call: Call, action: str) -> None:
+        """Raises AWSError unless `call`'s principal may do `action` (`elasticfilesystem:CreateFileSystem`).
+
+        Policies are not evaluated: every authenticated principal may do everything in its account. An
+        anonymous one gets only what ANONYMOUS_OPERATIONS let through `authenticate`.
+        """
+
+    async def issue_session(
+        self,
+        role_arn: str,
+        session_name: str,
+        duration_s: int,
+        *,
+        source_identity: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        transitive_tags: Sequence[str] = (),
+        policy: str | None = None,
+        policy_arns: Sequence[str] = (),
+    ) -> Credentials:
+        """Credentials of the role `role_arn` for `duration_s` seconds, as `sts:AssumeRole` gives them.
+
+        No trust policy is asked: that is the caller's business. Raises AWSError NoSuchEntity where IAM has no
+        such role.
+        """
+        role = await self._iam.role(role_arn)
+        if role is None:
+            name = role_arn.rpartition("/")[2]
+            raise AWSError("NoSuchEntity", f"The role with name {name} cannot be found.", status=404)
+        return await self.sessions.issue(
+            Session(
+                access_key_id=temporary_access_key_id(role.account),
+                secret=secret_access_key(),
+                kind="assumed-role",
+                account=role.account,
+                arn=arn("sts", "", role.account, f"assumed-role/{role.name}/{session_name}"),
+                user_id=f"{role.role_id}:{session_name}",
+                expires=self._clock.time() + duration_s,
+                role_arn=role.arn,
+                session_name=session_name,
+                source_identity=source_identity,
+                tags=dict(tags or {}),
+                transitive_tags=tuple(transitive_tags),
+                policy=policy,
+                policy_arns=tuple(policy_arns),
+            )
+        )
+
+    def _anonymous(self, request: Request, service: str, operation: str) -> Principal:
+        if operation in ANONYMOUS_OPERATIONS.get(service, ()):
+            return ANONYMOUS
+        if "authorization" in request.headers:
+            raise refusals.unsupported_scheme(service)
+        raise refusals.missing_token(service)
+
+    def _check_time(self, signature: sigv4.Signature, service: str) -> None:
+        # Callers sign with their own machines' clocks, which `advance` does not move.
+        now = self._clock.wall()
+        s3 = signature.service in sigv4.S3_SERVICES
+        allowed = S3_SKEW_SECONDS if s3 else SKEW_SECONDS
+        if signature.kind == "query" and signature.expires is not None:
+            if s3 and not 1 <= signature.expires <= PRESIGNED_MAX_SECONDS:
+                fault = sigv4.Malformed(
+                    "X-Amz-Expires must be between 1 and 604800 seconds, that is, at most a week; "
+                    f"{signature.expires} was given"
+                )
+                raise refusals.malformed(service, fault, presigned=True)
+            if now > signature.signed_at + min(signature.expires, PRESIGNED_MAX_SECONDS):
+                raise refusals.presigned_expired(service, signature, now)
+            if now < signature.signed_at - allowed:
+                raise refusals.skewed(service, signature, now, allowed)
+        elif abs(now - signature.signed_at) > allowed:
+            raise refusals.skewed(service, signature, now, allowed)
+
+    async def _key(self, signature: sigv4.Signature, service: str) -> tuple[str, Principal, float | None]:
+        """The secret to check with, whose it is, and when it ends."""
+        key_id = signature.access_key_id
+        if key_id == self._settings.access_key:
+            # People keep a leftover AWS_SESSION_TOKEN beside test/test; the secret alone proves the root.
+            return self._settings.secret_key, self._root, None
+        if signature.session_token is not None:
+            found = self.sessions.read(key_id, signature.session_token)
+            if found is None:
+                raise refusals.invalid_token(service, key_id)
+            session, principal = found
+            return session.secret, principal, session.expires
+        key = await self._iam.access_key(key_id)
+        if key is None or not key.active:
+            raise refusals.unknown_key(service, key_id)
+        principal = Principal(
+            kind="user", account=key.account, arn=key.user_arn, user_id=key.user_id, access_key_id=key_id
+        )
+        return key.secret_access_key, principal, None
+
+    async def _check_signature(
+        self, signature: sigv4.Signature, request: Request, service: str, secret: str
+    ) -> None:
+        unsigned = sigv4.unsigned_headers(signature, request.headers)
+        if unsigned:
+            raise refusals.unsigned_headers(service, unsigned)
+        declared = sigv4.declared_digest(signature, request.headers)
+        payload = sigv4.payload_in_words(signature, request.headers)
+        digest = await _digest(request.body) if declared is not None or payload is None else ""
+        try:
+            self._verifier.verify(signature, request, secret, declared or payload or digest)
+        except sigv4.Mismatch as fault:
+            raise refusals.mismatch(service, fault) from None
+        if declared is not None and declared != digest:
+            raise refusals.altered_body(declared, digest)
+
+
+async def _digest(body: bytes) -> str:
+    """The body's SHA-256 in hex; large bodies are hashed on a thread, where the hash needs no interpreter."""
+    if not body:
+        return sigv4.EMPTY_SHA256
+    if len(body) < _HASH_ON_THREAD_BYTES:
+        return sha256(body).hexdigest()
+    return await asyncio.to_thread(lambda: sha256(body).hexdigest())

@@ -1,0 +1,46 @@
+"""What identity needs to know of IAM's records, wherever they are kept."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class AccessKey(Protocol):
+    """A user's long-term access key; an inactive one authenticates nobody."""
+
+    @property
+    def access_key_id(self) -> str: ...
+    @property
+    def secret_access_key(self) -> str: ...
+    @property
+    def active(self) -> bool: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def user_arn(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+
+
+class Role(Protocol):
+    """An IAM role; `trust_policy` is its AssumeRolePolicyDocument as JSON text, the duration in seconds."""
+
+    @property
+    def arn(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def role_id(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def trust_policy(self) -> str: ...
+    @property
+    def max_session_duration(self) -> int: ...
+
+
+class IamRecords(Protocol):
+    """Lookups in IAM's users and roles; None where there is no such record."""
+
+    async def access_key(self, access_key_id: str) -> AccessKey | None: ...
+    async def role(self, role_arn: str) -> Role | None: ...

@@ -1,0 +1,250 @@
+"""Why a request is refused before any service sees it, in the words of the service that it asked.
+
+AWS answers the same fault differently by protocol: query services say `InvalidClientTokenId`, JSON services
+`UnrecognizedClientException`, S3 `InvalidAccessKeyId`, EC2 `AuthFailure`. See each API reference's "Common
+Errors" and S3's "Error responses".
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import botocore.exceptions
+import botocore.loaders
+
+from lambay.aws import AWSError
+from lambay.identity import sigv4
+
+Dialect = Literal["s3", "ec2", "query", "json", "rest-json"]
+
+_INVALID_TOKEN = "The security token included in the request is invalid."
+_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+    "Access Key and signing method. Consult the service documentation for details."
+)
+
+
+@functools.cache
+def dialect(service: str) -> Dialect:
+    """How `service` (botocore's name) words its refusals; services without a model speak REST-JSON."""
+    if service in sigv4.S3_SERVICES or service == "s3control":
+        return "s3"
+    try:
+        model: dict[str, Any] = botocore.loaders.create_loader().load_service_model(service, "service-2")
+    except botocore.exceptions.UnknownServiceError:
+        return "rest-json"
+    protocol = model["metadata"]["protocol"]
+    if protocol == "ec2":
+        return "ec2"
+    if protocol in ("query", "rest-xml"):
+        return "query"
+    return "json" if protocol == "json" else "rest-json"
+
+
+def missing_token(service: str) -> AWSError:
+    """There is no signature and the operation wants one."""
+    match dialect(service):
+        case "s3":
+            return AWSError("AccessDenied", "Access Denied", status=403)
+        case "ec2":
+            return AWSError(
+                "MissingParameter", "The request must contain the parameter AWSAccessKeyId", status=400
+            )
+        case "query":
+            return AWSError(
+                "MissingAuthenticationToken", "Request is missing Authentication Token", status=403
+            )
+        case other:
+            status = 400 if other == "json" else 403
+            return AWSError(
+                "MissingAuthenticationTokenException", "Missing Authentication Token", status=status
+            )
+
+
+def unsupported_scheme(service: str) -> AWSError:
+    """There is an Authorization header of another scheme than Signature Version 4."""
+    if dialect(service) != "s3":
+        return missing_token(service)
+    return AWSError(
+        "InvalidRequest",
+        "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+        status=400,
+    )
+
+
+def malformed(service: str, fault: sigv4.Malformed, *, presigned: bool) -> AWSError:
+    """The signature's fields are missing or unreadable, or its scope contradicts itself."""
+    kind = dialect(service)
+    if kind == "s3":
+        if presigned:
+            return AWSError("AuthorizationQueryParametersError", fault.message, status=400)
+        return AWSError(
+            "AuthorizationHeaderMalformed",
+            f"The authorization header is malformed; {fault.message}",
+            status=400,
+        )
+    if not fault.missing:
+        return _bad_signature(kind, fault.message)
+    if kind in ("ec2", "query"):
+        return AWSError("IncompleteSignature", fault.message, status=400)
+    return AWSError("IncompleteSignatureException", fault.message, status=400 if kind == "json" else 403)
+
+
+def unknown_key(service: str, access_key_id: str) -> AWSError:
+    """No such access key, or it is inactive."""
+    match dialect(service):
+        case "s3":
+            return AWSError(
+                "InvalidAccessKeyId",
+                "The AWS Access Key Id you provided does not exist in our records.",
+                status=403,
+                AWSAccessKeyId=access_key_id,
+            )
+        case "ec2":
+            return AWSError(
+                "AuthFailure", "AWS was not able to validate the provided access credentials", status=401
+            )
+        case "query":
+            return AWSError("InvalidClientTokenId", _INVALID_TOKEN, status=403)
+        case other:
+            return AWSError(
+                "UnrecognizedClientException", _INVALID_TOKEN, status=400 if other == "json" else 403
+            )
+
+
+def invalid_token(service: str, access_key_id: str) -> AWSError:
+    """The session token was not issued here, or not with this access key."""
+    if dialect(service) == "s3":
+        return AWSError("InvalidToken", "The provided token is malformed or otherwise invalid.", status=400)
+    return unknown_key(service, access_key_id)
+
+
+def expired_token(service: str) -> AWSError:
+    """The session has ended."""
+    message = "The security token included in the request is expired"
+    match dialect(service):
+        case "s3":
+            return AWSError("ExpiredToken", "The provided token has expired.", status=400)
+        case "ec2":
+            return AWSError("RequestExpired", "Request has expired.", status=400)
+        case "query":
+            return AWSError("ExpiredToken", message, status=403)
+        case other:
+            return AWSError("ExpiredTokenException", message, status=400 if other == "json" else 403)
+
+
+def mismatch(service: str, fault: sigv4.Mismatch) -> AWSError:
+    """The signature is not what the secret access key gives for this request."""
+    kind = dialect(service)
+    if kind != "s3":
+        return _bad_signature(kind, _MISMATCH)
+    to_sign, canonical = fault.string_to_sign, fault.canonical_request
+    return AWSError(
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. Check your key and "
+        "signing method.",
+        status=403,
+        AWSAccessKeyId=fault.signature.access_key_id,
+        StringToSign=to_sign,
+        SignatureProvided=fault.signature.signature,
+        StringToSignBytes=_hex(to_sign),
+        CanonicalRequest=canonical,
+        CanonicalRequestBytes=_hex(canonical),
+    )
+
+
+def unsigned_headers(service: str, names: list[str]) -> AWSError:
+    """`names` had to be among the signed headers."""
+    kind = dialect(service)
+    if kind == "s3":
+        return AWSError(
+            "AccessDenied",
+            "There were headers present in the request which were not signed",
+            status=403,
+            HeadersNotSigned=", ".join(names),
+        )
+    listed = ", ".join(f"'{name}'" for name in names)
+    return _bad_signature(kind, f"{listed} must be a 'SignedHeader' in the AWS Authorization.")
+
+
+def altered_body(declared: str, computed: str) -> AWSError:
+    """S3's caller promised another SHA-256 than the body has."""
+    return AWSError(
+        "XAmzContentSHA256Mismatch",
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        status=400,
+        ClientComputedContentSHA256=declared,
+        S3ComputedContentSHA256=computed,
+    )
+
+
+def skewed(service: str, signature: sigv4.Signature, now: float, allowed: float) -> AWSError:
+    """A signature that is more than `allowed` seconds old, or that much ahead."""
+    kind = dialect(service)
+    if kind == "s3":
+        return AWSError(
+            "RequestTimeTooSkewed",
+            "The difference between the request time and the current time is too large.",
+            status=403,
+            RequestTime=signature.timestamp,
+            ServerTime=_extended(now),
+            MaxAllowedSkewMilliseconds=int(allowed * 1000),
+        )
+    if kind == "ec2":
+        return AWSError("RequestExpired", "Request has expired.", status=400)
+    minutes = f"{allowed / 60:g} min."
+    if signature.signed_at > now:
+        return _bad_signature(
+            kind,
+            f"Signature not yet current: {signature.timestamp} is still later than {_basic(now + allowed)} "
+            f"({_basic(now)} + {minutes})",
+        )
+    return _bad_signature(
+        kind,
+        f"Signature expired: {signature.timestamp} is now earlier than {_basic(now - allowed)} "
+        f"({_basic(now)} - {minutes})",
+    )
+
+
+def presigned_expired(service: str, signature: sigv4.Signature, now: float) -> AWSError:
+    """A presigned request after its lifetime."""
+    kind = dialect(service)
+    ended = signature.signed_at + (signature.expires or 0)
+    if kind == "s3":
+        members = {
+            "X-Amz-Expires": signature.expires,
+            "Expires": _extended(ended),
+            "ServerTime": _extended(now),
+        }
+        return AWSError("AccessDenied", "Request has expired", status=403, **members)
+    if kind == "ec2":
+        return AWSError("RequestExpired", "Request has expired.", status=400)
+    return _bad_signature(
+        kind, f"Signature expired: {_basic(ended)} is now earlier than {_basic(now)} ({_basic(now)} - 0 min.)"
+    )
+
+
+def _bad_signature(kind: Dialect, message: str) -> AWSError:
+    match kind:
+        case "ec2":
+            return AWSError(
+                "AuthFailure", "AWS was not able to validate the provided access credentials", status=401
+            )
+        case "query" | "s3":
+            return AWSError("SignatureDoesNotMatch", message, status=403)
+        case other:
+            return AWSError("InvalidSignatureException", message, status=400 if other == "json" else 403)
+
+
+def _hex(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").hex(" ")
+
+
+def _basic(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _extended(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
