@@ -1,0 +1,139 @@
+"""Request bodies and S3 objects on disk, named by the SHA-256 of what they hold.
+
+`Bodies` is the directory. `Content` is what one object is made of: whole bodies in a row, so that a completed
+multipart upload is its parts and not another copy of them. Files are immutable and durable before their name
+exists.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """`pieces` are (SHA-256 in hex, length in bytes), in order."""
+
+    pieces: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(length for _, length in self.pieces)
+
+    def __add__(self, other: Content) -> Content:
+        return Content(self.pieces + other.pieces)
+
+
+EMPTY = Content()
+
+
+class Bodies:
+    """The bodies under `directory`, which is made when first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._young: set[str] = set()
+
+    def _path(self, digest: str) -> Path:
+        return self._directory / digest[:2] / digest
+
+    def keep(self, body: bytes) -> Content:
+        """`body`, durable on disk. Until `settle` it is safe from `sweep`, referenced or not."""
+        if not body:
+            return EMPTY
+        digest = hashlib.sha256(body).hexdigest()
+        with self._lock:
+            self._young.add(digest)
+        path = self._path(digest)
+        if not path.exists():
+            self._write(path, body)
+        return Content(((digest, len(body)),))
+
+    def _write(self, path: Path, body: bytes) -> None:
+        made = not path.parent.exists()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+        if made:
+            sync_directory(self._directory)
+
+    def settle(self, content: Content) -> None:
+        """What refers to `content` is durable, or it will never be needed."""
+        with self._lock:
+            self._young.difference_update(digest for digest, _ in content.pieces)
+
+    def read(self, content: Content) -> bytes:
+        """All of `content`. Raises FileNotFoundError where a body is missing."""
+        if len(content.pieces) == 1:
+            return self._path(content.pieces[0][0]).read_bytes()
+        return b"".join(self._path(digest).read_bytes() for digest, _ in content.pieces)
+
+    def blocks(self, content: Content) -> Iterator[bytes]:
+        """`content` in blocks of at most 1 MiB."""
+        for digest, _ in content.pieces:
+            with self._path(digest).open("rb") as file:
+                while block := file.read(_BLOCK):
+                    yield block
+
+    def sweep(self, referenced: set[str]) -> int:
+        """Remove every body that is neither in `referenced` nor young; how many were removed."""
+        removed = 0
+        for path in list(self._directory.glob("*/*")):
+            with self._lock:
+                if (
+                    path.name in referenced
+                    or path.name in self._young
+                    or path.name.split(".")[0] in self._young
+                ):
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def clear(self) -> None:
+        """Remove everything: the directory is set aside at once and emptied after."""
+        if not self._directory.exists():
+            return
+        aside = self._directory.with_name(f"{self._directory.name}.{secrets.token_hex(4)}.gone")
+        with self._lock:
+            self._young.clear()
+            self._directory.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what an interrupted `clear` or `keep` left."""
+        for aside in self._directory.parent.glob(f"{self._directory.name}.*.gone"):
+            shutil.rmtree(aside, ignore_errors=True)
+        for part in self._directory.glob("*/*.part"):
+            part.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

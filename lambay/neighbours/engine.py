@@ -1,0 +1,231 @@
+"""moto in this process: which of its handlers serves a request, and the state it keeps.
+
+moto's state is global to the process, so there is one `Engine` at a time. It is used from one thread only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from lambay.neighbours import adapt, moment, objects
+from lambay.neighbours.bodies import Bodies
+from lambay.neighbours.journal import Birth, Entry, Recorded, content_of
+from lambay.neighbours.moment import Moment
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any, str, Any], Any]
+
+
+class Unsupported(Exception):
+    """moto lacks the service or the operation; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What moto answered: `headers` lower-cased, `body` whole."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def successful(self) -> bool:
+        return 200 <= self.status < 300
+
+
+class Births:
+    """When each service came to be in each account and Region, and the moment it is (re)made in."""
+
+    def __init__(self, origin: bytes, known: Iterable[Birth], now: Callable[[], float]) -> None:
+        self._origin = origin
+        self._hours = {(birth.module, birth.account, birth.region): birth.time for birth in known}
+        self._now = now
+        self._fresh: list[Birth] = []
+
+    def moment(self, module: str, account: str, region: str) -> Moment:
+        at = moment.current()
+        time = self._hours.get((module, account, region))
+        if time is None:
+            time = self._now() if at is None else at.time
+        seed = hashlib.sha256(self._origin + "/".join((module, account, region)).encode()).digest()
+        return Moment(time, seed)
+
+    def born(self, module: str, account: str, region: str, time: float) -> None:
+        key = (module, account, region)
+        if key not in self._hours:
+            self._hours[key] = time
+            self._fresh.append(Birth(*key, time))
+
+    def take_fresh(self) -> list[Birth]:
+        """The births since the last call, which are not durable yet."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+
+class Engine:
+    """`now` is the clock's time in seconds since the epoch."""
+
+    _running: ClassVar[Engine | None] = None
+
+    def __init__(
+        self, bodies: Bodies, origin: bytes, births: Iterable[Birth], now: Callable[[], float]
+    ) -> None:
+        if Engine._running is not None:
+            raise RuntimeError("moto's state belongs to the process: close the other Neighbours first")
+        adapt.install(now)
+        self._bodies = bodies
+        self.births = Births(origin, births, now)
+        self._routes: dict[str, list[tuple[re.Pattern[str], Handler]]] = {}
+        self._hosts: dict[tuple[str, str], str] = {}
+        objects.StoredBody.bodies = bodies
+        importlib.import_module("moto")
+        from moto import settings
+        from moto.core.config import default_user_config
+
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = float("inf")
+        default_user_config["iam"]["load_aws_managed_policies"] = True
+        _forget()
+        Engine._running = self
+
+    def close(self) -> None:
+        """Forget all state; another engine may be made."""
+        _forget()
+        Engine._running = None
+
+    def host(self, module: str, prefix: str, account: str, region: str) -> str:
+        """The host name by which moto's `module` knows itself in `region`.
+
+        `prefix` is the endpoint prefix of the service's model. Raises Unsupported where moto lacks the
+        service.
+        """
+        names = dict.fromkeys((prefix, module, f"api.{prefix}", f"{account}.{prefix}"))
+        candidates = [
+            f"{name}.{domain}"
+            for name in names
+            for domain in (f"{region}.amazonaws.com", "amazonaws.com", f"{region}.api.aws")
+        ]
+        bases = [re.compile(base) for base in _urls(module).url_bases]
+        for candidate in candidates:
+            if any(base.fullmatch(f"https://{candidate}") for base in bases):
+                return candidate
+        raise Unsupported(f"The service {module} is not available in {region}.")
+
+    def run(self, module: str, recorded: Recorded, at: Moment | None, body: bytes) -> Answer:
+        """Let moto answer `recorded`, whose body is `body`, in the moment `at` (None for a read).
+
+        Raises Unsupported; any other exception is moto's own defect.
+        """
+        handler = self._route(module, recorded.host, recorded.url)
+        from moto.core.request import Request
+        from werkzeug.exceptions import HTTPException
+
+        request = Request.from_primitives(recorded.method, recorded.url, recorded.headers, body)
+        with moment.within(at):
+            try:
+                result = handler(request, request.raw_url, request.headers)
+            except HTTPException as error:
+                result = error.code, dict(error.get_headers()), error.get_body()
+            except NotImplementedError as error:
+                raise Unsupported(str(error) or "The operation is not implemented.") from error
+        return _answer(result)
+
+    def replay(self, entry: Entry) -> Answer:
+        """Run `entry` as it ran then."""
+        content = content_of(entry.request)
+        body = self._bodies.read(content) if content.pieces else entry.request.body
+        at = Moment(entry.time, entry.seed, list(entry.tape), replay=True)
+        if content.pieces:
+            at.body = objects.Carried(content, body)
+        return self.run(entry.module, entry.request, at, body)
+
+    def _route(self, module: str, host: str, url: str) -> Handler:
+        routes = self._routes.get(module)
+        if routes is None:
+            urls = _urls(module)
+            routes = [
+                (re.compile(path.format(base)), handler)
+                for base in urls.url_bases
+                for path, handler in urls.url_paths.items()
+            ]
+            self._routes[module] = routes
+        address = f"https://{host}{urlsplit(url).path or '/'}"
+        for pattern, handler in routes:
+            if pattern.match(address):
+                return handler
+        raise Unsupported(f"The service {module} has nothing at {urlsplit(url).path}.")
+
+
+def module_of(service: str) -> str:
+    """moto's module for botocore's `service`. Raises Unsupported where there is none."""
+    from moto.backend_index import backend_url_patterns
+
+    name = {"lambda": "awslambda", "neptune": "rds"}.get(service, service.replace("-", ""))
+    if name == "sts" or all(module != name for module, _ in backend_url_patterns):
+        raise Unsupported(f"The service {service} is not implemented.")
+    return name
+
+
+def moto_version() -> str:
+    return importlib.metadata.version("moto")
+
+
+def _urls(module: str) -> Any:
+    return importlib.import_module(f"moto.{module}.urls")
+
+
+def _answer(result: Any) -> Answer:
+    status, headers, body = result if len(result) == 3 else (200, {}, result)
+    if isinstance(body, str):
+        body = body.encode()
+    return Answer(
+        int(status),
+        {str(name).lower(): str(value) for name, value in dict(headers).items()},
+        bytes(body or b""),
+    )
+
+
+def _forget() -> None:
+    from moto.core.base_backend import BackendDict
+
+    instances: list[Any] = BackendDict._instances  # type: ignore[misc]
+    for instance in instances:
+        instance.clear()
+        if hasattr(instance, "bucket_accounts"):
+            instance.bucket_accounts.clear()
+    instances.clear()
+
+
+@adapt.adapter("moto.core.base_backend")
+def _reproducible_births(module: Any) -> None:
+    """A backend makes its defaults (a VPC, its subnets) when first touched, maybe by a read.
+
+    Always the same ones.
+    """
+    make = module.AccountSpecificBackend.__getitem__
+
+    def getitem(self: Any, region: str) -> Any:
+        name = "aws" if region == "global" else region
+        engine = Engine._running
+        if engine is None or name in self.keys():
+            return make(self, region)
+        at = engine.births.moment(self.service_name, self.account_id, name)
+        with moment.within(at):
+            backend = make(self, region)
+        engine.births.born(self.service_name, self.account_id, name, at.time)
+        return backend
+
+    module.AccountSpecificBackend.__getitem__ = getitem
+
+
+@adapt.adapter("moto.core.responses")
+def _account_as_told(module: Any) -> None:
+    module.BaseResponse.get_current_account = lambda response: response.headers["x-moto-account-id"]

@@ -1,0 +1,61 @@
+"""SQS's long poll, taken out of moto.
+
+There it would hold moto's only thread, and frozen time would never end it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from lambay.neighbours.adapt import adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What one ReceiveMessage did without waiting.
+
+    `wait` is how long the caller is willing to wait, in seconds; `due` when a hidden or delayed message of
+    the queue is next due, in seconds since the epoch, or None. `changed`: messages were delivered or moved to
+    a dead-letter queue.
+    """
+
+    wait: float
+    delivered: int
+    changed: bool
+    due: float | None
+
+
+_local = threading.local()
+
+
+def take() -> Reception | None:
+    """The reception of the request this thread ran last, once."""
+    reception: Reception | None = getattr(_local, "reception", None)
+    _local.reception = None
+    return reception
+
+
+@adapter("moto.sqs.models")
+def _without_waiting(module: Any) -> None:
+    receive = module.SQSBackend.receive_message
+
+    def receive_at_once(
+        self: Any, queue_name: str, count: int, wait_seconds_timeout: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        queue = self.get_queue(queue_name)
+        held = len(queue._messages)
+        messages = receive(self, queue_name, count, 0, *args, **kwargs)
+        now = module.unix_time_millis()
+        hours = (max(message.visible_at, message.delayed_until) for message in queue._messages)
+        due = min((hour for hour in hours if hour > now), default=None)
+        _local.reception = Reception(
+            float(wait_seconds_timeout or 0),
+            len(messages),
+            bool(messages) or len(queue._messages) != held,
+            None if due is None else due / 1000,
+        )
+        return messages
+
+    module.SQSBackend.receive_message = receive_at_once
