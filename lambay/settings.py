@@ -23,14 +23,26 @@ class Settings:
     region: str = _setting("us-east-1", "LAMBAY_REGION", "Region of calls that name none")
     account: str = _setting("000000000000", "LAMBAY_ACCOUNT", "account of the root credentials, 12 digits")
     access_key: str = _setting("test", "LAMBAY_ACCESS_KEY_ID", "access key id of the root credentials")
-    secret_key: str = _setting("test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials")
-    allow_reset: bool = _setting(False, "LAMBAY_ALLOW_RESET", "serve POST /_lambay/reset, which empties everything")
+    secret_key: str = _setting(
+        "test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials"
+    )
+    allow_reset: bool = _setting(
+        False, "LAMBAY_ALLOW_RESET", "serve POST /_lambay/reset, which empties everything"
+    )
     log_level: str = _setting("info", "LAMBAY_LOG_LEVEL", "debug, info, warning or error")
-    log_format: str = _setting("text", "LAMBAY_LOG_FORMAT", "text or json, for the server's own log on stderr")
+    log_format: str = _setting(
+        "text", "LAMBAY_LOG_FORMAT", "text or json, for the server's own log on stderr"
+    )
     transport: str = _setting("auto", "LAMBAY_TRANSPORT", "FUSE transport: auto, io_uring or classic")
-    passthrough: bool = _setting(True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly")
-    idle_seconds: int = _setting(600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends")
-    warm_slots: int = _setting(2, "LAMBAY_WARM_SLOTS", "pre-started sandboxes kept ready for each runtime in use")
+    passthrough: bool = _setting(
+        True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly"
+    )
+    idle_seconds: int = _setting(
+        600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends"
+    )
+    warm_slots: int = _setting(
+        2, "LAMBAY_WARM_SLOTS", "pre-started sandboxes kept ready for each runtime in use"
+    )
 
     @classmethod
     def load(cls, **given: Any) -> Settings:
@@ -56,11 +68,15 @@ class Settings:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port (LAMBAY_PORT): {self.port} is not within 0 and 65535")
         if self.transport not in ("auto", "io_uring", "classic"):
-            raise ValueError(f"transport (LAMBAY_TRANSPORT): {self.transport!r} is not auto, io_uring or classic")
+            raise ValueError(
+                f"transport (LAMBAY_TRANSPORT): {self.transport!r} is not auto, io_uring or classic"
+            )
         if self.log_format not in ("text", "json"):
             raise ValueError(f"log_format (LAMBAY_LOG_FORMAT): {self.log_format!r} is not text or json")
         if self.log_level not in ("debug", "info", "warning", "error"):
-            raise ValueError(f"log_level (LAMBAY_LOG_LEVEL): {self.log_level!r} is not debug, info, warning or error")
+            raise ValueError(
+                f"log_level (LAMBAY_LOG_LEVEL): {self.log_level!r} is not debug, info, warning or error"
+            )
 
     @property
     def tag(self) -> str:

@@ -200,7 +200,9 @@ class Store:
 
         def load(connection: sqlite3.Connection) -> dict[str, T]:
             decode = msgspec.json.Decoder(kind).decode
-            rows = connection.execute("SELECT key, body FROM records WHERE collection = ? ORDER BY key", (name,))
+            rows = connection.execute(
+                "SELECT key, body FROM records WHERE collection = ? ORDER BY key", (name,)
+            )
             return {key: decode(body) for key, body in rows}
 
         opened = Collection(name, kind, self._database.run_blocking(load))
@@ -217,7 +219,11 @@ class Store:
         for change in changes:
             _apply(change.collection._rows, change.key, change.after)
         rows = [
-            (change.collection.name, change.key, None if change.after is None else msgspec.json.encode(change.after))
+            (
+                change.collection.name,
+                change.key,
+                None if change.after is None else msgspec.json.encode(change.after),
+            )
             for change in changes
         ]
         try:

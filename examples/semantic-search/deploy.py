@@ -1,6 +1,6 @@
 """Deploys the application with boto3, as one would to AWS; run again, it changes only what differs.
 
-    AWS_ENDPOINT_URL=http://127.0.0.1:4566 python deploy.py
+AWS_ENDPOINT_URL=http://127.0.0.1:4566 python deploy.py
 """
 
 from __future__ import annotations
@@ -51,14 +51,21 @@ def network() -> tuple[list[str], str, str]:
         ec2.authorize_security_group_ingress(
             GroupId=targets,
             IpPermissions=[
-                {"IpProtocol": "tcp", "FromPort": 2049, "ToPort": 2049, "UserIdGroupPairs": [{"GroupId": functions}]}
+                {
+                    "IpProtocol": "tcp",
+                    "FromPort": 2049,
+                    "ToPort": 2049,
+                    "UserIdGroupPairs": [{"GroupId": functions}],
+                }
             ],
         )
         vpcs = ec2.describe_vpcs(Filters=mine)["Vpcs"]
     vpc = vpcs[0]["VpcId"]
     within = [{"Name": "vpc-id", "Values": [vpc]}]
     subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets(Filters=within)["Subnets"]]
-    groups = {g["GroupName"]: g["GroupId"] for g in ec2.describe_security_groups(Filters=within)["SecurityGroups"]}
+    groups = {
+        g["GroupName"]: g["GroupId"] for g in ec2.describe_security_groups(Filters=within)["SecurityGroups"]
+    }
     return subnets, groups[f"{NAME}-functions"], groups[f"{NAME}-mount-targets"]
 
 
@@ -128,7 +135,9 @@ def package() -> bytes:
     return archive.getvalue()
 
 
-def function(name: str, handler: str, role_arn: str, subnets: list[str], group: str, access_point_arn: str) -> None:
+def function(
+    name: str, handler: str, role_arn: str, subnets: list[str], group: str, access_point_arn: str
+) -> None:
     code = package()
     configuration: dict[str, Any] = {
         "FunctionName": name,

@@ -15,7 +15,8 @@ _VERBS = (up, status, invoke, logs, fs, version)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0, 1 for a failure and 2 for unusable arguments."""
     parser = argparse.ArgumentParser(
-        prog="lambay", description="AWS Lambda functions on shared Amazon EFS file systems, on your own machines."
+        prog="lambay",
+        description="AWS Lambda functions on shared Amazon EFS file systems, on your own machines.",
     )
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     for verb in _VERBS:

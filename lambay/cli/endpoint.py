@@ -69,7 +69,9 @@ def _open(options: argparse.Namespace, method: str, path: str, body: object) -> 
     except urllib.error.HTTPError as error:
         raise CommandError(_message(error)) from None
     except urllib.error.URLError as error:
-        raise CommandError(f"no Lambay answers at {options.endpoint} ({error.reason}); start one with `lambay up`") from None
+        raise CommandError(
+            f"no Lambay answers at {options.endpoint} ({error.reason}); start one with `lambay up`"
+        ) from None
 
 
 def _signed(options: argparse.Namespace, method: str, path: str, body: bytes) -> urllib.request.Request:
@@ -80,10 +82,14 @@ def _signed(options: argparse.Namespace, method: str, path: str, body: bytes) ->
 
     key = os.environ.get("AWS_ACCESS_KEY_ID") or os.environ.get("LAMBAY_ACCESS_KEY_ID", "test")
     secret = os.environ.get("AWS_SECRET_ACCESS_KEY") or os.environ.get("LAMBAY_SECRET_ACCESS_KEY", "test")
-    request = AWSRequest(method, options.endpoint.rstrip("/") + path, {"content-type": "application/json"}, body)
+    request = AWSRequest(
+        method, options.endpoint.rstrip("/") + path, {"content-type": "application/json"}, body
+    )
     token = os.environ.get("AWS_SESSION_TOKEN")
     SigV4Auth(Credentials(key, secret, token), "lambay", options.region).add_auth(request)
-    return urllib.request.Request(request.url, method=method, data=body or None, headers=dict(request.headers))
+    return urllib.request.Request(
+        request.url, method=method, data=body or None, headers=dict(request.headers)
+    )
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -45,7 +45,9 @@ class Place:
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser("fs", help="list, copy, show and mount files of a file system", description=__doc__)
+    parser = verbs.add_parser(
+        "fs", help="list, copy, show and mount files of a file system", description=__doc__
+    )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     show = actions.add_parser("ls", help="list file systems, or a directory of one")
@@ -65,7 +67,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     cat.add_argument("place")
     cat.set_defaults(run=_cat)
 
-    mount = actions.add_parser("mount", help="mount on a directory of this host until unmounted or Lambay stops")
+    mount = actions.add_parser(
+        "mount", help="mount on a directory of this host until unmounted or Lambay stops"
+    )
     mount.add_argument("source", help="fsap-… or fs-…")
     mount.add_argument("directory", type=Path)
     mount.set_defaults(run=_mount)
@@ -100,7 +104,9 @@ def _ls_file_systems(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     for file_system_id, shown in found.items():
-        print(f"{file_system_id}  {shown['state']:<10} {_size(shown['bytes']):>10}  {shown['name'] or ''}".rstrip())
+        print(
+            f"{file_system_id}  {shown['state']:<10} {_size(shown['bytes']):>10}  {shown['name'] or ''}".rstrip()
+        )
         for setting in shown["stored_not_enforced"]:
             print(f"    stored, not yet enforced: {setting}")
     return 0
@@ -176,7 +182,9 @@ def _copy(source: Path, destination: Path, *, quiet: bool) -> None:
     files = [source] if not source.is_dir() else [path for path in source.rglob("*") if not path.is_dir()]
     total = sum(path.lstat().st_size for path in files)
     destination.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024, disable=quiet, desc=source.name) as bar:
+    with tqdm(
+        total=total, unit="B", unit_scale=True, unit_divisor=1024, disable=quiet, desc=source.name
+    ) as bar:
         if source.is_dir():
             for directory in (source, *(path for path in sorted(source.rglob("*")) if path.is_dir())):
                 made = destination / directory.relative_to(source)
@@ -231,7 +239,9 @@ def _mount(options: argparse.Namespace) -> int:
     if not options.directory.is_dir():
         raise CommandError(f"{options.directory} is not a directory")
     _ask_mount(options, Place.parse(options.source).source, options.directory)
-    print(f"{options.source} is mounted on {options.directory}; undo it with: lambay fs unmount {options.directory}")
+    print(
+        f"{options.source} is mounted on {options.directory}; undo it with: lambay fs unmount {options.directory}"
+    )
     return 0
 
 

@@ -14,7 +14,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("invoke", help="call a function; its answer on stdout, its log on stderr")
     parser.add_argument("function", help="name or ARN, with :QUALIFIER for a version or alias")
     parser.add_argument("event", nargs="?", default="{}", help="JSON, @FILE, or - for stdin (default {})")
-    parser.add_argument("--async", dest="event_type", action="store_true", help="hand it to the queue and return")
+    parser.add_argument(
+        "--async", dest="event_type", action="store_true", help="hand it to the queue and return"
+    )
     parser.add_argument("--quiet", action="store_true", help="do not show the log")
     add_endpoint(parser)
     parser.set_defaults(run=run)

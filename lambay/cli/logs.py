@@ -32,12 +32,16 @@ def run(options: argparse.Namespace) -> int:
     group = options.group if "/" in options.group else f"/aws/lambda/{options.group}"
     since = int((time.time() - _seconds(options.since)) * 1000)
     if options.follow:
-        query = urlencode({"group": group, "since": since, "filter": options.filter, "region": options.region})
+        query = urlencode(
+            {"group": group, "since": since, "filter": options.filter, "region": options.region}
+        )
         for event in lines(options, f"/_lambay/logs/tail?{query}"):
             _print(event, options.json)
         return 0
-    pages = client(options, "logs").get_paginator("filter_log_events").paginate(
-        logGroupName=group, startTime=since, filterPattern=options.filter
+    pages = (
+        client(options, "logs")
+        .get_paginator("filter_log_events")
+        .paginate(logGroupName=group, startTime=since, filterPattern=options.filter)
     )
     try:
         for page in pages:

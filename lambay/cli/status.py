@@ -35,7 +35,11 @@ def _show(value: dict[str, Any], indent: str) -> None:
         elif isinstance(item, list) and item:
             print(f"{indent}{_words(name)}")
             for entry in item:
-                text = ", ".join(f"{_words(k)} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
+                text = (
+                    ", ".join(f"{_words(k)} {v}" for k, v in entry.items())
+                    if isinstance(entry, dict)
+                    else entry
+                )
                 print(f"{indent}  - {text}")
         else:
             print(f"{indent}{_words(name):<{width}}  {_plain(item)}")

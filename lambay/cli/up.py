@@ -13,13 +13,20 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("up", help="run the server in the foreground")
     parser.add_argument("--host", help="address to listen on (LAMBAY_HOST; 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (LAMBAY_PORT; 4566)")
-    parser.add_argument("--data-dir", type=Path, help="directory of all state (LAMBAY_DATA_DIR; /var/lib/lambay)")
+    parser.add_argument(
+        "--data-dir", type=Path, help="directory of all state (LAMBAY_DATA_DIR; /var/lib/lambay)"
+    )
     parser.add_argument("--region", help="Region of calls that name none (LAMBAY_REGION; us-east-1)")
     parser.add_argument("--account", help="account of the root credentials (LAMBAY_ACCOUNT; 000000000000)")
     parser.add_argument(
-        "--allow-reset", action="store_true", default=None, help="serve POST /_lambay/reset (LAMBAY_ALLOW_RESET)"
+        "--allow-reset",
+        action="store_true",
+        default=None,
+        help="serve POST /_lambay/reset (LAMBAY_ALLOW_RESET)",
     )
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info"
+    )
     parser.add_argument("--log-format", choices=("text", "json"), help="LAMBAY_LOG_FORMAT; text")
     parser.set_defaults(run=run)
 

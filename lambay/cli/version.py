@@ -17,7 +17,11 @@ def run(options: argparse.Namespace) -> int:
     from lambay import __version__
 
     if options.json:
-        print(json.dumps({"version": __version__, "python": platform.python_version(), "kernel": platform.release()}))
+        print(
+            json.dumps(
+                {"version": __version__, "python": platform.python_version(), "kernel": platform.release()}
+            )
+        )
     else:
         print(f"Lambay {__version__}")
     return 0

@@ -45,10 +45,14 @@ class SentenceEncoder:
         return self._normalise("embeddings.LayerNorm", words + positions + kinds)
 
     def _encode_layer(self, name: str, hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        attended = self._dense(f"{name}.attention.output.dense", self._attend(f"{name}.attention.self", hidden, mask))
+        attended = self._dense(
+            f"{name}.attention.output.dense", self._attend(f"{name}.attention.self", hidden, mask)
+        )
         hidden = self._normalise(f"{name}.attention.output.LayerNorm", hidden + attended)
         widened = _gelu(self._dense(f"{name}.intermediate.dense", hidden))
-        return self._normalise(f"{name}.output.LayerNorm", hidden + self._dense(f"{name}.output.dense", widened))
+        return self._normalise(
+            f"{name}.output.LayerNorm", hidden + self._dense(f"{name}.output.dense", widened)
+        )
 
     def _attend(self, name: str, hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
         texts, length, width = hidden.shape

@@ -33,7 +33,8 @@ def lambda_handler(event, context):
     found = nearest.limit(event.get("limit", 3)).to_list()
     return {
         "answers": [
-            {"topic": row["topic"], "text": row["text"], "similarity": round(1 - row["_distance"], 3)} for row in found
+            {"topic": row["topic"], "text": row["text"], "similarity": round(1 - row["_distance"], 3)}
+            for row in found
         ],
         "seconds": {"load": loaded - started, "search": time.perf_counter() - loaded},
     }

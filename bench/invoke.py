@@ -1,0 +1,327 @@
+"""Invocations: cold with a mounted file system, warm, and many at once, beside MiniStack and a bare floor.
+
+    .venv/bin/python -m bench.invoke [--warm 1000] [--cold 15] [--peer | --no-peer]
+
+Lambay runs as users have it: IAM signatures checked, identity, locks, metering and coherence on. Its cold
+invocation includes mounting the access point; MiniStack has neither sandbox nor file system. The floor is a
+static answer of the same HTTP server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+PEER = "ministack==1.5.33"
+MEMORY = 1769
+HANDLER = b"""
+import os
+def handler(event, context):
+    return {"pid": os.getpid(), "entries": len(os.listdir("/mnt/efs")) if os.path.isdir("/mnt/efs") else None}
+"""
+
+
+@dataclass
+class Target:
+    """A running server with a way to make a function that has never been invoked."""
+
+    name: str
+    endpoint: str
+    create: Callable[[str], None]
+    clients: dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--warm", type=int, default=1000, help="warm invocations to time")
+    parser.add_argument("--cold", type=int, default=15, help="cold invocations to time")
+    parser.add_argument(
+        "--peer", action=argparse.BooleanOptionalAction, default=True, help=f"run {PEER} as well"
+    )
+    options = parser.parse_args()
+    rows: dict[str, dict[str, str]] = {}
+    with lambay() as target:
+        print(settings(target))
+        rows["Lambay"] = measure(target, options)
+    if options.peer:
+        with ministack() as peer:
+            rows["MiniStack"] = measure(peer, options)
+    show(rows)
+
+
+def measure(target: Target, options: argparse.Namespace) -> dict[str, str]:
+    cold = []
+    for number in range(options.cold):
+        name = f"cold-{number}"
+        target.create(name)
+        cold.append(timed(lambda name=name: invoke(target, name)))
+    target.create("warm")
+    invoke(target, "warm")
+    raw = RawClient(target.endpoint, "warm")
+    for _ in range(20):
+        raw.invoke()
+    boto = [timed(lambda: invoke(target, "warm")) for _ in range(options.warm)]
+    bare = [timed(raw.invoke) for _ in range(options.warm)]
+    floor = [timed(raw.health) for _ in range(options.warm)] if target.name == "Lambay" else []
+    return {
+        "cold p50": milliseconds(cold, 50),
+        "cold p99": milliseconds(cold, 99),
+        "warm boto3 p50": milliseconds(boto, 50),
+        "warm boto3 p99": milliseconds(boto, 99),
+        "warm raw p50": milliseconds(bare, 50),
+        "warm raw p99": milliseconds(bare, 99),
+        "1 client/s": rate(target, 1, seconds=4),
+        "8 clients/s": rate(target, 8, seconds=6),
+        "static answer p50": milliseconds(floor, 50) if floor else "",
+    }
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def milliseconds(seconds: list[float], percentile: int) -> str:
+    return f"{statistics.quantiles(seconds, n=100, method='inclusive')[percentile - 1] * 1000:.2f} ms"
+
+
+def invoke(target: Target, name: str) -> bytes:
+    answer = target.clients["lambda"].invoke(FunctionName=name, Payload=b"{}")
+    payload: bytes = answer["Payload"].read()
+    if "FunctionError" in answer:
+        raise RuntimeError(f"{target.name}: {name} failed: {payload!r}")
+    return payload
+
+
+class RawClient:
+    """One kept connection and one signed request, sent again and again with `http.client`."""
+
+    def __init__(self, endpoint: str, function: str) -> None:
+        host, port = endpoint.removeprefix("http://").split(":")
+        self._connection = http.client.HTTPConnection(host, int(port))
+        self._connection.connect()
+        self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._path = f"/2015-03-31/functions/{function}/invocations"
+        request = AWSRequest("POST", endpoint + self._path, {"content-type": "application/json"}, b"{}")
+        SigV4Auth(Credentials("test", "test"), "lambda", "us-east-1").add_auth(request)
+        self._headers = dict(request.headers)
+
+    def invoke(self) -> None:
+        self._connection.request("POST", self._path, b"{}", self._headers)
+        answer = self._connection.getresponse()
+        body = answer.read()
+        if answer.status != 200 or answer.headers.get("x-amz-function-error"):
+            raise RuntimeError(f"{answer.status}: {body!r}")
+
+    def health(self) -> None:
+        self._connection.request("GET", "/_lambay/health")
+        self._connection.getresponse().read()
+
+
+def rate(target: Target, clients: int, *, seconds: float) -> str:
+    """Invocations a second by `clients` processes with a kept connection each, after every one is warm."""
+    program = [sys.executable, "-m", "bench.invoke_client", target.endpoint, "warm", str(seconds)]
+    processes = [
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(clients)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    counts = [int(process.communicate()[0]) for process in processes]
+    return f"{sum(counts) / seconds:.0f}"
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str], ready: Callable[[str], bool]) -> Iterator[str]:
+    """The first line of the process's output that is `ready`; the process ends with the block."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment
+    )
+    assert process.stdout is not None
+    seen = []
+    try:
+        for line in process.stdout:
+            seen.append(line)
+            if ready(line):
+                break
+        else:
+            raise RuntimeError(f"{command[0]} did not start: {''.join(seen)}")
+        drain = threading.Thread(target=process.stdout.read, daemon=True)
+        drain.start()
+        yield line
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def clients(endpoint: str) -> dict[str, Any]:
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    config = Config(retries={"total_max_attempts": 1})
+    return {
+        service: session.client(service, endpoint_url=endpoint, config=config)
+        for service in ("lambda", "efs", "ec2", "iam")
+    }
+
+
+def bundle() -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as code:
+        code.writestr("app.py", HANDLER)
+    return archive.getvalue()
+
+
+@contextmanager
+def lambay() -> Iterator[Target]:
+    with tempfile.TemporaryDirectory(prefix="lambay-bench-") as directory:
+        command = [
+            str(Path(sys.executable).with_name("lambay")),
+            "up",
+            "--port",
+            "0",
+            "--data-dir",
+            directory,
+        ]
+        with started(
+            [*command, "--log-level", "warning"], {}, lambda line: line.startswith("Lambay ready")
+        ) as line:
+            endpoint = next(word for word in line.split() if word.startswith("http"))
+            made = clients(endpoint)
+            settings_of_function = mounted_settings(made)
+
+            def create(name: str) -> None:
+                made["lambda"].create_function(
+                    FunctionName=name, Code={"ZipFile": bundle()}, **settings_of_function
+                )
+                made["lambda"].get_waiter("function_active_v2").wait(FunctionName=name)
+
+            yield Target("Lambay", endpoint, create, made)
+
+
+def mounted_settings(made: dict[str, Any]) -> dict[str, Any]:
+    """A function's settings with an access point of a new file system in the default VPC."""
+    subnet = made["ec2"].describe_subnets()["Subnets"][0]
+    groups = made["ec2"].describe_security_groups(Filters=[{"Name": "vpc-id", "Values": [subnet["VpcId"]]}])
+    group = groups["SecurityGroups"][0]["GroupId"]
+    efs = made["efs"]
+    file_system = efs.create_file_system(ThroughputMode="elastic")["FileSystemId"]
+    wait(lambda: efs.describe_file_systems(FileSystemId=file_system)["FileSystems"][0])
+    efs.create_mount_target(FileSystemId=file_system, SubnetId=subnet["SubnetId"], SecurityGroups=[group])
+    wait(lambda: efs.describe_mount_targets(FileSystemId=file_system)["MountTargets"][0])
+    point = efs.create_access_point(
+        FileSystemId=file_system,
+        PosixUser={"Uid": 1000, "Gid": 1000},
+        RootDirectory={
+            "Path": "/bench",
+            "CreationInfo": {"OwnerUid": 1000, "OwnerGid": 1000, "Permissions": "755"},
+        },
+    )
+    wait(lambda: efs.describe_access_points(AccessPointId=point["AccessPointId"])["AccessPoints"][0])
+    return {
+        "Runtime": f"python3.{sys.version_info.minor}",
+        "Handler": "app.handler",
+        "Role": role(made["iam"]),
+        "MemorySize": MEMORY,
+        "Timeout": 30,
+        "VpcConfig": {"SubnetIds": [subnet["SubnetId"]], "SecurityGroupIds": [group]},
+        "FileSystemConfigs": [{"Arn": point["AccessPointArn"], "LocalMountPath": "/mnt/efs"}],
+    }
+
+
+def role(iam: Any) -> str:
+    trust = {
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ]
+    }
+    document = json.dumps({"Version": "2012-10-17"} | trust)
+    return str(iam.create_role(RoleName="bench", AssumeRolePolicyDocument=document)["Role"]["Arn"])
+
+
+def wait(describe: Callable[[], dict[str, Any]]) -> None:
+    while describe()["LifeCycleState"] != "available":
+        time.sleep(0.05)
+
+
+@contextmanager
+def ministack() -> Iterator[Target]:
+    """The peer from its package, in an environment of its own below the cache directory."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lambay" / "bench-ministack"
+    if not (home / "bin" / "ministack").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([str(home / "bin" / "pip"), "install", "-q", PEER], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "LAMBDA_EXECUTOR": "local"}
+    with started([str(home / "bin" / "ministack")], environment, lambda line: answers(port)):
+        endpoint = f"http://127.0.0.1:{port}"
+        made = clients(endpoint)
+        role_arn = role(made["iam"])
+
+        def create(name: str) -> None:
+            made["lambda"].create_function(
+                FunctionName=name,
+                Runtime=f"python3.{sys.version_info.minor}",
+                Handler="app.handler",
+                Role=role_arn,
+                MemorySize=MEMORY,
+                Timeout=30,
+                Code={"ZipFile": bundle()},
+            )
+            made["lambda"].get_waiter("function_active_v2").wait(FunctionName=name)
+
+        yield Target("MiniStack", endpoint, create, made)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def settings(target: Target) -> str:
+    connection = http.client.HTTPConnection(target.endpoint.removeprefix("http://"))
+    connection.request("GET", "/_lambay/status")
+    status = json.loads(connection.getresponse().read())
+    return f"function memory {MEMORY} MB; file server {json.dumps(status['file_server'])}; signatures checked, identity, locks and metering on"
+
+
+def show(rows: dict[str, dict[str, str]]) -> None:
+    measures = list(next(iter(rows.values())))
+    print(f"\n{'':<20}" + "".join(f"{name:>14}" for name in rows))
+    for measure_name in measures:
+        print(f"{measure_name:<20}" + "".join(f"{row[measure_name]:>14}" for row in rows.values()))
+
+
+if __name__ == "__main__":
+    main()
