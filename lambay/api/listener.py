@@ -1,0 +1,218 @@
+"""Serves the gateway over HTTP/1.1 on as many sockets as are given, in the running event loop.
+
+The HTTP itself is uvicorn's httptools protocol (llhttp, strict: conflicting lengths are refused, RFC 9112
+section 6.3). Every socket is one small server of its own, so that thousands can come and go: each execution
+environment has one in its network namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
+
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from lambay.http import Request, Response
+
+Handle = Callable[[Request], Awaitable[Response]]
+
+# Longer than SDKs keep an idle connection, so that it is they who close it.
+KEEP_ALIVE_SECONDS = 90
+BACKLOG = 2048
+MAX_BODY_BYTES = 5 << 30
+
+_TOO_LARGE = (
+    b'{"__type":"RequestEntityTooLargeException","message":"the request body is larger than allowed"}'
+)
+
+
+class Listener:
+    """Sockets that answer with one handler.
+
+    `start` and `start_on` give an Endpoint that can be stopped by itself; `stop` stops all that are left.
+    """
+
+    def __init__(self, handle: Handle, *, max_body: int = MAX_BODY_BYTES) -> None:
+        self._config = Config(
+            _Application(handle, max_body),
+            http=HttpToolsProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            loop="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        self._config.load()
+        self._endpoints: set[Endpoint] = set()
+
+    async def start(self, host: str, port: int) -> Endpoint:
+        """Listen at an address; port 0 takes a free one. Raises OSError where it cannot be had."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+        return await self.start_on(listening)
+
+    async def start_on(self, listening: socket.socket) -> Endpoint:
+        """Serve a socket that is bound and listening already, from this network namespace or another.
+
+        The socket is the endpoint's from here on and closed with it.
+        """
+        listening.setblocking(False)
+        endpoint = Endpoint(listening, self._endpoints.discard)
+        await endpoint.open(self._config)
+        self._endpoints.add(endpoint)
+        return endpoint
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Stop accepting, let requests under way finish for `grace` seconds, then cut them off."""
+        await asyncio.gather(*(endpoint.stop(grace) for endpoint in list(self._endpoints)))
+
+
+class Endpoint:
+    """One listening socket and its connections. `host` and `port` are where it listens."""
+
+    def __init__(self, listening: socket.socket, stopped: Callable[[Endpoint], None]) -> None:
+        self._socket = listening
+        self._stopped = stopped
+        self._state = ServerState()
+        self._server: asyncio.Server | None = None
+        self.host, self.port = _address(listening)
+
+    async def open(self, config: Config) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: HttpToolsProtocol(config, self._state, {}, loop), sock=self._socket, backlog=BACKLOG
+        )
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Idempotent. Requests under way have `grace` seconds to finish."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        self._stopped(self)
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        if self._state.tasks and grace > 0:
+            await asyncio.wait(list(self._state.tasks), timeout=grace)
+        for task in list(self._state.tasks):
+            task.cancel()
+        if self._state.tasks:
+            await asyncio.wait(list(self._state.tasks))
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        self._socket.close()
+
+
+class _Application:
+    """ASGI on one side, `Request` and `Response` on the other."""
+
+    def __init__(self, handle: Handle, max_body: int) -> None:
+        self._handle = handle
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        assert scope["type"] == "http"
+        body = await self._body(receive)
+        if body is None:
+            return
+        if len(body) > self._max_body:
+            headers = {"Content-Type": "application/json", "Connection": "close"}
+            await _send(Response(413, headers, _TOO_LARGE), send)
+            return
+        await _send(await self._handle(_request(scope, body)), send)
+
+    async def _body(self, receive: ASGIReceiveCallable) -> bytes | None:
+        """The whole body, or None where the client went away. Stops reading beyond the allowed size."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            event = await receive()
+            if event["type"] != "http.request":
+                return None
+            chunks.append(event["body"])
+            size += len(event["body"])
+            if not event["more_body"] or size > self._max_body:
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _request(scope: HTTPScope, body: bytes) -> Request:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    client = scope["client"]
+    return Request(
+        method=scope["method"],
+        path=scope["raw_path"].decode("ascii"),
+        query=scope["query_string"].decode("ascii", "replace"),
+        headers=headers,
+        body=body,
+        source_ip=client[0] if client else "",
+        scheme=scope["scheme"],
+    )
+
+
+async def _send(response: Response, send: ASGISendCallable) -> None:
+    body = response.body
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+    ]
+    headers.append((b"date", _date.now()))
+    if isinstance(body, bytes):
+        if not any(name.lower() == "content-length" for name in response.headers):
+            headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        return
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await _stream(body, send)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _stream(chunks: AsyncIterator[bytes], send: ASGISendCallable) -> None:
+    async for chunk in chunks:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+class _Date:
+    """The Date header, formatted once a second.
+
+    It is the machine's time: SDKs correct their own clocks by it.
+    """
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = b""
+
+    def now(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, usegmt=True).encode()
+        return self._text
+
+
+_date = _Date()
+
+
+def _address(listening: socket.socket) -> tuple[str, int]:
+    name = listening.getsockname()
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (str(name), 0)
