@@ -1,1 +1,10 @@
-"""File systems, mount targets, access points, policies and their rules."""
+"""Amazon EFS: file systems, mount targets, access points and their settings, as records and directories.
+
+Serving files is fsd's part; addresses and reachability are the network's. Only `host_mounts` speaks HTTP.
+"""
+
+from lambay.efs.mount_sources import MountSource, MountTargetAddress
+from lambay.efs.resources import Limits
+from lambay.efs.service import FileSystems
+
+__all__ = ["FileSystems", "Limits", "MountSource", "MountTargetAddress"]

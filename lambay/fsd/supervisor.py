@@ -140,6 +140,10 @@ class Fsd:
             if error.code not in ("ServerDied", "NotRunning"):
                 raise
 
+    def mounts_of(self, volume: str) -> list[str]:
+        """The ids of the volume's mounts that stand or are being made."""
+        return [mount.mount for mount in self._mounts.values() if mount.volume == volume]
+
     async def stats(self) -> Stats:
         return await self._call("stats", {}, Stats)
 
