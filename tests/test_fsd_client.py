@@ -14,7 +14,7 @@ import pytest
 from lambay.fsd import Create, Fsd, FsdError, Mount, PosixIdentity
 from lambay.settings import Settings
 
-SERVER = '''
+SERVER = """
 import asyncio, json, os, sys
 
 journal = open(__file__ + ".journal", "a")
@@ -68,7 +68,7 @@ async def main():
     await server.serve_forever()
 
 asyncio.run(main())
-'''
+"""
 
 
 @pytest.fixture

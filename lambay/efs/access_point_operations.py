@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lambay.aws import Call, resource_id
-from lambay.efs.errors import bad_request, efs_error
+from lambay.aws import AWSError, Call, resource_id
+from lambay.efs.errors import bad_request
 from lambay.efs.paging import page_of
 from lambay.efs.records import AccessPoint, CreationInfo, PosixUser
 from lambay.efs.resources import Resources, tag_list, tag_map, with_name
@@ -23,7 +23,7 @@ class AccessPointOperations(Resources):
         self._check_client_token(call, token)
         under = self._access_points_under(file_system)
         if len(under) >= self._limits.access_points:
-            raise efs_error(
+            raise AWSError(
                 "AccessPointLimitExceeded",
                 f"File system '{file_system.id}' has {len(under)} access points, which is the limit.",
             )
@@ -68,7 +68,7 @@ class AccessPointOperations(Resources):
         key = self._client_tokens.get((call.account, call.region, token))
         if key is not None:
             existing = self._access_points[key]
-            raise efs_error(
+            raise AWSError(
                 "AccessPointAlreadyExists",
                 f"Access point '{existing.id}' already exists with client token '{token}'",
                 AccessPointId=existing.id,

@@ -1,37 +1,31 @@
 """The service's errors, in the words that clients know them by.
 
-Every error of the EFS model has the member `ErrorCode` beside its message; see EFS API "Common errors".
+The member `ErrorCode` that all of them have is filled in where they are rendered.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from lambay.aws import AWSError
 
 
-def efs_error(code: str, message: str, **members: Any) -> AWSError:
-    return AWSError(code, message, ErrorCode=code, **members)
-
-
 def bad_request(message: str) -> AWSError:
-    return efs_error("BadRequest", message)
+    return AWSError("BadRequest", message)
 
 
 def file_system_not_found(identifier: str) -> AWSError:
-    return efs_error("FileSystemNotFound", f"File system '{identifier}' does not exist.")
+    return AWSError("FileSystemNotFound", f"File system '{identifier}' does not exist.")
 
 
 def mount_target_not_found(identifier: str) -> AWSError:
-    return efs_error("MountTargetNotFound", f"Mount target '{identifier}' does not exist.")
+    return AWSError("MountTargetNotFound", f"Mount target '{identifier}' does not exist.")
 
 
 def access_point_not_found(identifier: str) -> AWSError:
-    return efs_error("AccessPointNotFound", f"Access point '{identifier}' does not exist.")
+    return AWSError("AccessPointNotFound", f"Access point '{identifier}' does not exist.")
 
 
 def incorrect_file_system_state(identifier: str, state: str) -> AWSError:
-    return efs_error(
+    return AWSError(
         "IncorrectFileSystemLifeCycleState",
         f"File system '{identifier}' is in state '{state}'; the operation needs it to be 'available'.",
     )
@@ -53,4 +47,4 @@ _OF_EC2 = {
 
 def of_network(error: AWSError) -> AWSError:
     """The EFS error for what the network refused."""
-    return efs_error(_OF_EC2.get(error.code, "BadRequest"), error.message)
+    return AWSError(_OF_EC2.get(error.code, "BadRequest"), error.message)

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from lambay.aws import AWSError, Call, resource_id
-from lambay.efs.errors import bad_request, efs_error
+from lambay.efs.errors import bad_request
 from lambay.efs.lifecycle import Lifecycle
 from lambay.efs.paging import page_of
 from lambay.efs.records import FileSystem, MountTarget
@@ -105,12 +105,12 @@ class FileSystemOperations(Lifecycle):
         if file_system.state == "deleting":
             return {}
         if self._mount_targets_of(file_system):
-            raise efs_error(
+            raise AWSError(
                 "FileSystemInUse",
                 f"File system '{file_system.id}' has mount targets; delete them before the file system.",
             )
         if self._replication_of(file_system) is not None:
-            raise efs_error(
+            raise AWSError(
                 "FileSystemInUse",
                 f"File system '{file_system.id}' is part of a replication configuration; delete that first.",
             )
@@ -129,7 +129,7 @@ class FileSystemOperations(Lifecycle):
         if wanted not in ("ENABLED", "DISABLED"):
             raise bad_request("ReplicationOverwriteProtection: give ENABLED or DISABLED.")
         if file_system.protection == "REPLICATING":
-            raise efs_error(
+            raise AWSError(
                 "ReplicationAlreadyExists",
                 f"File system '{file_system.id}' is the destination of a replication configuration.",
             )
@@ -143,7 +143,7 @@ class FileSystemOperations(Lifecycle):
         owned = f"{file_system.account}/{file_system.region}/"
         count = sum(1 for key, _ in self._file_systems.items() if key.startswith(owned))
         if count >= self._limits.file_systems:
-            raise efs_error(
+            raise AWSError(
                 "FileSystemLimitExceeded",
                 f"The account has its limit of {self._limits.file_systems} file systems in this Region.",
             )
@@ -152,7 +152,7 @@ class FileSystemOperations(Lifecycle):
             await self._make_available(file_system)
         except (OSError, FsdError) as error:
             await self._commit(self._file_systems.remove(file_system.key))
-            raise efs_error("InternalServerError", f"File system was not created: {error}") from error
+            raise AWSError("InternalServerError", f"File system was not created: {error}") from error
         return await self._describe(file_system)
 
     def _check_creation_token(self, call: Call, token: str) -> None:
@@ -160,7 +160,7 @@ class FileSystemOperations(Lifecycle):
             existing = self._by_creation_token(call, token)
         except AWSError:
             return
-        raise efs_error(
+        raise AWSError(
             "FileSystemAlreadyExists",
             f"File system '{existing.id}' already exists with creation token '{token}'",
             FileSystemId=existing.id,
@@ -172,7 +172,7 @@ class FileSystemOperations(Lifecycle):
             mine = file_system.creation_token == token and key.startswith(owned)
             if mine and file_system.state != "deleting":
                 return file_system
-        raise efs_error("FileSystemNotFound", f"File system with creation token '{token}' does not exist.")
+        raise AWSError("FileSystemNotFound", f"File system with creation token '{token}' does not exist.")
 
     def _check_24_hours(self, before: FileSystem, mode: str, provisioned: float | None) -> None:
         since = before.throughput_restricted_from
@@ -181,7 +181,7 @@ class FileSystemOperations(Lifecycle):
             return
         wait = since + RESTRICTION_SECONDS - self._clock.time()
         if wait > 0:
-            raise efs_error(
+            raise AWSError(
                 "TooManyRequests",
                 "Leaving provisioned throughput or decreasing it is possible once in 24 hours; "
                 f"file system '{before.id}' can in {wait / 3600:.1f} hours.",
@@ -199,7 +199,7 @@ class FileSystemOperations(Lifecycle):
             )
             return str(answer["AvailabilityZones"][0]["ZoneId"])
         except (AWSError, LookupError):
-            raise efs_error(
+            raise AWSError(
                 "UnsupportedAvailabilityZone",
                 f"AvailabilityZoneName: '{zone}' is not an Availability Zone of {call.region}.",
             ) from None

@@ -104,9 +104,7 @@ class MountSources(Resources):
                 "available and try the request again."
             )
 
-    def _source(
-        self, identifier: str, account: str, region: str
-    ) -> tuple[FileSystem, AccessPoint | None]:
+    def _source(self, identifier: str, account: str, region: str) -> tuple[FileSystem, AccessPoint | None]:
         name = identifier
         if identifier.startswith("arn:"):
             try:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from lambay.aws import AWSError, Call, resource_id
-from lambay.efs.errors import bad_request, efs_error, of_network
+from lambay.efs.errors import bad_request, of_network
 from lambay.efs.lifecycle import interface_description
 from lambay.efs.paging import page_of
 from lambay.efs.ports import Subnet
@@ -86,7 +86,7 @@ class MountTargetOperations(Resources):
         if target.state == "deleting":
             return {}
         if target.state == "creating":
-            raise efs_error("DependencyTimeout", f"Mount target '{target.id}' is being created; try again.")
+            raise AWSError("DependencyTimeout", f"Mount target '{target.id}' is being created; try again.")
         await self._save(replace(target, state="deleting"))
         try:
             await self._network.delete_interface(
@@ -94,7 +94,7 @@ class MountTargetOperations(Resources):
             )
         except AWSError as error:
             if not error.code.endswith(".NotFound"):
-                raise efs_error("DependencyTimeout", f"Mount target '{target.id}': {error.message}") from None
+                raise AWSError("DependencyTimeout", f"Mount target '{target.id}': {error.message}") from None
         await self._commit(self._mount_targets.remove(target.key))
         return {}
 
@@ -105,9 +105,7 @@ class MountTargetOperations(Resources):
         _check_target_state(target)
         return {"SecurityGroups": list(target.security_groups)}
 
-    async def modify_mount_target_security_groups(
-        self, call: Call, input: dict[str, Any]
-    ) -> dict[str, Any]:
+    async def modify_mount_target_security_groups(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         target = self._mount_target(call, input["MountTargetId"])
         _check_target_state(target)
         groups = tuple(dict.fromkeys(input.get("SecurityGroups", ())))
@@ -125,7 +123,7 @@ class MountTargetOperations(Resources):
 
     def _check_group_count(self, groups: Sequence[str]) -> None:
         if len(groups) > self._limits.security_groups:
-            raise efs_error(
+            raise AWSError(
                 "SecurityGroupLimitExceeded",
                 f"SecurityGroups: {len(groups)} exceed the limit of {self._limits.security_groups}.",
             )
@@ -133,19 +131,19 @@ class MountTargetOperations(Resources):
     def _check_zone(self, file_system: FileSystem, subnet: Subnet) -> None:
         """Raises AvailabilityZonesMismatch, MountTargetConflict."""
         if file_system.zone is not None and file_system.zone != subnet.zone:
-            raise efs_error(
+            raise AWSError(
                 "AvailabilityZonesMismatch",
                 f"Subnet '{subnet.id}' is in {subnet.zone}; One Zone file system '{file_system.id}' is in "
                 f"{file_system.zone}.",
             )
         for existing in self._mount_targets_of(file_system):
             if existing.vpc != subnet.vpc:
-                raise efs_error(
+                raise AWSError(
                     "MountTargetConflict",
                     "requested subnet for new mount target is not in the same VPC as existing mount targets",
                 )
             if existing.zone == subnet.zone:
-                raise efs_error("MountTargetConflict", "mount target already exists in this AZ")
+                raise AWSError("MountTargetConflict", "mount target already exists in this AZ")
 
 
 def _address(input: dict[str, Any]) -> str | None:
@@ -164,7 +162,7 @@ def _address(input: dict[str, Any]) -> str | None:
 
 def _check_target_state(target: MountTarget) -> None:
     if target.state != "available":
-        raise efs_error(
+        raise AWSError(
             "IncorrectMountTargetState",
             f"Mount target '{target.id}' is in state '{target.state}'; the operation needs it 'available'.",
         )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lambay.aws import AWSError, Principal
-from lambay.efs.errors import efs_error
 
 LONGEST = 20_000
 
@@ -231,4 +230,4 @@ def _names_principal(statement: Mapping[str, Any], principal: Principal) -> bool
 
 
 def _invalid(message: str) -> AWSError:
-    return efs_error("InvalidPolicyException", message)
+    return AWSError("InvalidPolicyException", message)

@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lambay.aws import Call
-from lambay.efs.errors import bad_request, efs_error
+from lambay.aws import AWSError, Call
+from lambay.efs.errors import bad_request
 from lambay.efs.lifecycle_rules import check_transitions
 from lambay.efs.policies import check_policy, locks_out
 from lambay.efs.records import AccountPreferences, owned_by
@@ -22,7 +22,7 @@ class PolicyOperations(Resources):
         policy = check_policy(input["Policy"], file_system.arn)
         bypass = input.get("BypassPolicyLockoutSafetyCheck", False)
         if not bypass and locks_out(policy, call.principal, file_system.arn):
-            raise efs_error(
+            raise AWSError(
                 "InvalidPolicyException",
                 "The policy would prevent you from making future PutFileSystemPolicy requests on the file "
                 "system; BypassPolicyLockoutSafetyCheck allows it.",
@@ -33,7 +33,7 @@ class PolicyOperations(Resources):
     async def describe_file_system_policy(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         file_system = self._file_system(call, input["FileSystemId"])
         if file_system.policy is None:
-            raise efs_error("PolicyNotFound", f"File system '{file_system.id}' has no policy.")
+            raise AWSError("PolicyNotFound", f"File system '{file_system.id}' has no policy.")
         return {"FileSystemId": file_system.id, "Policy": file_system.policy}
 
     async def delete_file_system_policy(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class PolicyOperations(Resources):
     async def describe_backup_policy(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         file_system = self._file_system(call, input["FileSystemId"])
         if file_system.backup is None:
-            raise efs_error("PolicyNotFound", f"File system '{file_system.id}' has no backup policy.")
+            raise AWSError("PolicyNotFound", f"File system '{file_system.id}' has no backup policy.")
         return {"BackupPolicy": {"Status": "ENABLED" if file_system.backup else "DISABLED"}}
 
     async def put_account_preferences(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from lambay.aws import Arn, Call, resource_id
-from lambay.efs.errors import bad_request, efs_error, file_system_not_found
+from lambay.aws import Arn, AWSError, Call, resource_id
+from lambay.efs.errors import bad_request, file_system_not_found
 from lambay.efs.file_system_operations import FileSystemOperations
 from lambay.efs.paging import page_of
 from lambay.efs.records import FileSystem, Replication, record_key
@@ -26,7 +26,7 @@ class ReplicationOperations(FileSystemOperations):
     async def create_replication_configuration(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         source = self._available_file_system(call, input["SourceFileSystemId"])
         if len(input["Destinations"]) != 1:
-            raise efs_error("ValidationException", "Destinations: give exactly one destination.")
+            raise AWSError("ValidationException", "Destinations: give exactly one destination.")
         wanted = input["Destinations"][0]
         self._check_unreplicated(source)
         if "FileSystemId" in wanted:
@@ -87,7 +87,7 @@ class ReplicationOperations(FileSystemOperations):
 
     def _check_unreplicated(self, file_system: FileSystem) -> None:
         if self._replication_of(file_system) is not None:
-            raise efs_error(
+            raise AWSError(
                 "ReplicationAlreadyExists",
                 f"File system '{file_system.id}' is part of a replication configuration already.",
             )
@@ -98,28 +98,26 @@ class ReplicationOperations(FileSystemOperations):
             raise bad_request("Destinations: an existing FileSystemId has its zone and key already.")
         found = self._by_id_or_arn(call, wanted["FileSystemId"], wanted.get("Region", call.region))
         if found.key == source.key:
-            raise efs_error("ValidationException", "Destinations: a file system cannot replicate to itself.")
+            raise AWSError("ValidationException", "Destinations: a file system cannot replicate to itself.")
         self._check_unreplicated(found)
         if found.state != "available":
-            raise efs_error(
+            raise AWSError(
                 "IncorrectFileSystemLifeCycleState", f"File system '{found.id}' is in state '{found.state}'."
             )
         if found.protection != "DISABLED":
-            raise efs_error(
+            raise AWSError(
                 "ValidationException",
                 f"File system '{found.id}' has replication overwrite protection; disable it with "
                 "UpdateFileSystemProtection to make it a destination.",
             )
         if source.encrypted and not found.encrypted:
-            raise efs_error(
+            raise AWSError(
                 "ConflictException",
                 f"Source file system '{source.id}' is encrypted; destination '{found.id}' is not.",
             )
         return found
 
-    async def _new_destination(
-        self, call: Call, source: FileSystem, wanted: dict[str, Any]
-    ) -> FileSystem:
+    async def _new_destination(self, call: Call, source: FileSystem, wanted: dict[str, Any]) -> FileSystem:
         """A file system like the source, encrypted as EFS encrypts every new destination."""
         zone = wanted.get("AvailabilityZoneName")
         if "Region" not in wanted and zone is None:
@@ -182,6 +180,6 @@ def _identity(replication: Replication) -> str:
 
 
 def _not_found(file_system: FileSystem) -> Exception:
-    return efs_error(
+    return AWSError(
         "ReplicationNotFound", f"File system '{file_system.id}' is not part of a replication configuration."
     )

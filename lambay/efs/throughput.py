@@ -6,7 +6,8 @@ amount, leaving that mode and decreasing the amount are restricted for 24 hours.
 
 from __future__ import annotations
 
-from lambay.efs.errors import bad_request, efs_error
+from lambay.aws import AWSError
+from lambay.efs.errors import bad_request
 
 RESTRICTION_SECONDS = 24 * 3600.0
 
@@ -20,7 +21,7 @@ def check_throughput(mode: str, provisioned: float | None, performance: str, lim
     if mode == "elastic" and performance == "maxIO":
         raise bad_request("ThroughputMode: elastic is not supported with PerformanceMode maxIO.")
     if provisioned is not None and provisioned > limit:
-        raise efs_error(
+        raise AWSError(
             "ThroughputLimitExceeded",
             f"ProvisionedThroughputInMibps: {provisioned:g} exceeds the limit of {limit:g} MiB/s.",
         )
