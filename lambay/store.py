@@ -112,16 +112,13 @@ class Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             done, failed = [], [(future, error) for _, future in batch]
+        # A caller that gave up has cancelled its future; the work is done all the same.
         for future, value in done:
-            _settle(future, lambda future=future, value=value: future.set_result(value))
+            if future.set_running_or_notify_cancel():
+                future.set_result(value)
         for future, reason in failed:
-            _settle(future, lambda future=future, reason=reason: future.set_exception(reason))
-
-
-def _settle(future: Future[Any], settle: Callable[[], None]) -> None:
-    """A caller that gave up has cancelled its future; the work is done all the same."""
-    if future.set_running_or_notify_cancel():
-        settle()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import pytest
 from lambay.settings import Settings
 
 
-def test_the_argument_wins_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_argument_wins_over_the_environment_and_that_over_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("LAMBAY_PORT", "5000")
     monkeypatch.setenv("LAMBAY_REGION", "eu-west-1")
 
@@ -30,7 +32,9 @@ def test_the_argument_wins_over_the_environment_and_that_over_the_default(monkey
         ("LAMBAY_LOG_LEVEL", "loud", "'loud' is not debug, info, warning or error"),
     ],
 )
-def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, complaint: str) -> None:
+def test_a_bad_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, complaint: str
+) -> None:
     monkeypatch.setenv(variable, text)
     with pytest.raises(ValueError, match=complaint):
         Settings.load()

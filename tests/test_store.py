@@ -44,7 +44,11 @@ async def test_a_failed_commit_changes_nothing(tmp_path: Path) -> None:
     records = store.collection("records", Record)
     await store.commit(records.put("a", Record("kept")))
     await store._database.run(
-        lambda c: c.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END").rowcount
+        lambda c: (
+            c.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            ).rowcount
+        )
     )
 
     with pytest.raises(sqlite3.DatabaseError, match="disk full"):
@@ -58,7 +62,9 @@ async def test_one_failing_piece_of_work_leaves_its_neighbours_in_the_batch(tmp_
     database = Database(tmp_path / "file.db", ("CREATE TABLE t (x INTEGER PRIMARY KEY)",))
 
     def insert(value: int) -> asyncio.Future[int]:
-        return asyncio.ensure_future(database.run(lambda c: c.execute("INSERT INTO t VALUES (?)", (value,)).rowcount))
+        return asyncio.ensure_future(
+            database.run(lambda c: c.execute("INSERT INTO t VALUES (?)", (value,)).rowcount)
+        )
 
     outcomes = await asyncio.gather(insert(1), insert(1), insert(2), return_exceptions=True)
 

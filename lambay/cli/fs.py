@@ -103,10 +103,9 @@ def _ls_file_systems(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
-    for file_system_id, shown in found.items():
-        print(
-            f"{file_system_id}  {shown['state']:<10} {_size(shown['bytes']):>10}  {shown['name'] or ''}".rstrip()
-        )
+    for shown in found:
+        size = "" if shown["bytes"] is None else _size(shown["bytes"])
+        print(f"{shown['id']}  {shown['state']:<10} {size:>10}  {shown['name'] or ''}".rstrip())
         for setting in shown["stored_not_enforced"]:
             print(f"    stored, not yet enforced: {setting}")
     return 0

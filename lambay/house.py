@@ -1,0 +1,161 @@
+"""The composition: which part gets which, in which order they start, and that they stop in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+from contextlib import AsyncExitStack
+from typing import Any
+
+from lambay import __version__
+from lambay.api import Endpoint, Gateway, Listener
+from lambay.clock import Clock
+from lambay.efs import FileSystems
+from lambay.efs.host_mounts import HostMounts
+from lambay.fsd import Fsd
+from lambay.functions import Functions
+from lambay.http import Request, Response
+from lambay.identity import Identity, SecurityTokens
+from lambay.neighbours import Neighbours
+from lambay.neighbours.access_keys import IamRecords
+from lambay.network import Network
+from lambay.observe import Logs
+from lambay.own_pages import OwnPages
+from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
+from lambay.settings import Settings
+from lambay.store import Store
+
+_SESSION_SECONDS = 12 * 3600
+
+
+class House:
+    """Every part of a running server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = Clock()
+        self.store = Store(settings.data_dir / "lambay.db")
+        self.fsd = Fsd(settings)
+        self.neighbours = Neighbours(settings.data_dir / "neighbours", settings, self.clock)
+        iam = IamRecords(self.neighbours.ready)
+        self.identity = Identity(self.store, iam, settings, self.clock)
+        self.network = Network(self.neighbours)
+        self.logs = Logs(settings.data_dir / "logs.db", self.clock, settings)
+        self.file_systems = FileSystems(
+            self.store, self.fsd, self.network, self.neighbours, settings, self.clock
+        )
+        self.fleet = LocalFleet(
+            settings,
+            self.clock,
+            self.fsd,
+            credentials=self._credentials,
+            write_log=self.logs.write,
+            serve_endpoint=self._serve_inside,
+        )
+        self.functions = Functions(
+            self.store, self.fleet, self.file_systems, self.network, self.neighbours, settings, self.clock
+        )
+        self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
+        sts = SecurityTokens(self.identity, iam, settings, self.clock)
+        services = (self.functions, self.file_systems, self.logs, sts)
+        self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock)
+        self.pages = OwnPages(self)
+        self._outside = Listener(self.handle)
+        self._inside = Listener(self.handle_inside)
+
+    @classmethod
+    async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
+        """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
+        bound = _bind(settings)
+        settings = dataclasses.replace(settings, port=bound.getsockname()[1])
+        house = cls(settings)
+        stack.callback(house.store.close)
+        stack.push_async_callback(house.neighbours.close)
+        stack.push_async_callback(house.logs.close)
+        await house.logs.start()
+        stack.push_async_callback(house.fsd.stop)
+        await house.fsd.start()
+        stack.push_async_callback(house.file_systems.stop)
+        await house.file_systems.start()
+        stack.push_async_callback(house.host_mounts.stop)
+        stack.push_async_callback(house._inside.stop)
+        stack.push_async_callback(house.fleet.stop)
+        await house.fleet.start()
+        stack.push_async_callback(house.functions.stop)
+        await house.functions.start()
+        stack.push_async_callback(house._outside.stop)
+        bound.listen(2048)
+        await house._outside.start_on(bound)
+        return house
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http://{host}:{self.settings.port}"
+
+    async def handle(self, request: Request) -> Response:
+        """A request from outside: Lambay's own pages, or the AWS API."""
+        if request.path.startswith("/_lambay/"):
+            return await self.pages.handle(request)
+        return await self.gateway.handle(request)
+
+    async def handle_inside(self, request: Request) -> Response:
+        """A request from a function: the AWS API, and packages by the locations that it hands out."""
+        if request.path.startswith("/_lambay/code/"):
+            return await self.functions.handle_code(request)
+        return await self.gateway.handle(request)
+
+    async def reset(self) -> None:
+        """Empty every service and every file system."""
+        await self.fleet.drain("")
+        await self.host_mounts.stop()
+        await self.file_systems.reset()
+        await self.store.clear()
+        await asyncio.gather(self.functions.reset(), self.neighbours.reset(), self.logs.reset())
+
+    async def status(self) -> dict[str, Any]:
+        """What `lambay status` shows."""
+        hello = self.fsd.running
+        neighbours = self.neighbours.status()
+        return {
+            "version": __version__,
+            "url": self.url,
+            "data_dir": str(self.settings.data_dir),
+            "account": self.settings.account,
+            "file_server": dataclasses.asdict(hello) if dataclasses.is_dataclass(hello) else _fields(hello),
+            "environments": self.fleet.status(),
+            "lambda": self.functions.summary(),
+            "neighbours": dataclasses.asdict(neighbours),
+            **await self.file_systems.summary(),
+        }
+
+    async def _credentials(self, spec: EnvironmentSpec) -> Credentials:
+        """A session of the function's role, named after the function as Lambda names it."""
+        issued = await self.identity.issue_session(spec.role_arn, spec.function_name, _SESSION_SECONDS)
+        return Credentials(
+            access_key_id=issued.access_key_id,
+            secret_access_key=issued.secret_access_key,
+            session_token=issued.session_token,
+            expiration=issued.expiration,
+        )
+
+    async def _serve_inside(self, listening: socket.socket) -> Endpoint:
+        return await self._inside.start_on(listening)
+
+
+def _fields(record: Any) -> dict[str, Any] | None:
+    return None if record is None else {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """The API's socket, bound but not yet listening: clients are refused until everything serves."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise OSError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    return bound

@@ -1,0 +1,91 @@
+"""Lambay's own pages, under `/_lambay/`: health, status, reset, and what the command line needs of the server.
+
+They are no part of the AWS API. Health and status are open, the reset is where it was switched on; the others
+want a signature of the account's root for the service `lambay`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lambay import __version__
+from lambay.aws import AWSError
+from lambay.http import Request, Response
+
+if TYPE_CHECKING:
+    from lambay.house import House
+
+_log = logging.getLogger("lambay.pages")
+
+Page = Callable[[Request], Awaitable[Response]]
+
+
+class OwnPages:
+    """Routes by method and the path's beginning; the first that fits answers."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._open: list[tuple[str, str, Page]] = [
+            ("GET", "/_lambay/health", self._health),
+            ("GET", "/_lambay/status", self._status),
+            ("POST", "/_lambay/reset", self._reset),
+            ("GET", "/_lambay/code/", house.functions.handle_code),
+        ]
+        self._for_root: list[tuple[str, str, Page]] = [
+            ("POST", "/_lambay/mounts", house.host_mounts.create),
+            ("GET", "/_lambay/mounts", house.host_mounts.list),
+            ("DELETE", "/_lambay/mounts/", house.host_mounts.delete),
+            ("GET", "/_lambay/logs/tail", house.logs.tail_handler),
+        ]
+
+    async def handle(self, request: Request) -> Response:
+        """Never raises: what goes wrong is an answer with a `message`."""
+        try:
+            page = _find(self._open, request)
+            if page is None:
+                page = _find(self._for_root, request)
+                if page is None:
+                    return answer({"message": f"there is no {request.method} {request.path}"}, 404)
+                await self._require_root(request)
+            return await page(request)
+        except AWSError as error:
+            return answer({"message": error.message, "code": error.code}, error.status or 400)
+        except Exception:
+            _log.exception("%s %s failed", request.method, request.path)
+            return answer({"message": "this failed; the server's log says why"}, 500)
+
+    async def _require_root(self, request: Request) -> None:
+        principal = await self._house.identity.authenticate(request, "lambay")
+        if principal.kind != "root":
+            raise AWSError("AccessDenied", f"{request.path} is for the account's root credentials", status=403)
+
+    async def _health(self, request: Request) -> Response:
+        serving = self._house.fsd.running is not None
+        status = "ok" if serving else "the file server is starting"
+        return answer({"status": status, "version": __version__}, 200 if serving else 503)
+
+    async def _status(self, request: Request) -> Response:
+        return answer(await self._house.status())
+
+    async def _reset(self, request: Request) -> Response:
+        if not self._house.settings.allow_reset:
+            return answer({"message": "start Lambay with --allow-reset to allow this"}, 403)
+        await self._house.reset()
+        return answer({"status": "empty"})
+
+
+def _find(pages: list[tuple[str, str, Page]], request: Request) -> Page | None:
+    for method, path, page in pages:
+        fits = request.path.startswith(path) if path.endswith("/") else request.path == path
+        if fits and method == request.method:
+            return page
+    return None
+
+
+def answer(content: object, status: int = 200) -> Response:
+    """A JSON response."""
+    return Response(status, {"content-type": "application/json"}, msgspec.json.encode(content) + b"\n")
