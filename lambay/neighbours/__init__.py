@@ -4,6 +4,7 @@ Here lives everything that knows moto: how it is called, what it sees of time an
 survives. No resource of our own lives here; rooms above speak to a neighbour through `Neighbours`.
 """
 
+from lambay.neighbours.interfaces import DerivedInterface
 from lambay.neighbours.neighbours import Neighbours, Status
 
-__all__ = ["Neighbours", "Status"]
+__all__ = ["DerivedInterface", "Neighbours", "Status"]

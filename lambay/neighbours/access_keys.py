@@ -71,7 +71,7 @@ class IamRecords:
 
         if account not in iam_backends:
             return None
-        for role in iam_backends[account][DEFAULT_PARTITION].roles.values():
+        for role in list(iam_backends[account][DEFAULT_PARTITION].roles.values()):
             if role.arn == role_arn:
                 return Role(
                     role.arn,

@@ -20,6 +20,7 @@ from lambay.neighbours import engine as moto_engine
 from lambay.neighbours import models, operations, queues, requests
 from lambay.neighbours.bodies import EMPTY, Bodies, Content
 from lambay.neighbours.engine import Answer, Engine, Unsupported
+from lambay.neighbours.interfaces import Interfaces
 from lambay.neighbours.journal import Entry, Journal, Recorded
 from lambay.neighbours.moment import Moment
 from lambay.neighbours.objects import Carried
@@ -89,6 +90,7 @@ class Neighbours:
         self._loading: asyncio.Lock = asyncio.Lock()
         self._at_work: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
+        self.interfaces = Interfaces(self.on_engine)
 
     # -- the doors -----------------------------------------------------------------------------------------
 
@@ -140,6 +142,10 @@ class Neighbours:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._unload)
         self._thread.shutdown()
         self._journal.close()
+
+    async def ready(self) -> None:
+        """Returns once moto is loaded and its state is back."""
+        await self._load()
 
     def status(self) -> Status:
         mark = self._journal.snapshot()
