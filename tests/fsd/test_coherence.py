@@ -1,0 +1,180 @@
+"""What one mount has done every other mount sees at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from .actor import Actor
+from .conftest import Hire, Server, Volume
+
+
+@pytest.fixture
+def two(fsd: Server, volume: Volume, actor: Hire) -> tuple[Actor, Path, Actor, Path]:
+    return actor(), fsd.mount(volume).path, actor(), fsd.mount(volume).path
+
+
+Two = tuple[Actor, Path, Actor, Path]
+
+
+def test_a_new_name_is_seen_also_where_it_was_missed_before(two: Two) -> None:
+    a, here, b, there = two
+    for number in range(50):
+        assert b.errno("os.stat", f"{there}/f{number}") == "ENOENT"
+        a("write_file", f"{here}/f{number}", b"x")
+        assert b("os.stat", f"{there}/f{number}").st_size == 1
+        assert len(b("os.listdir", str(there))) == number + 1
+
+
+def test_a_removed_name_is_gone_at_once(two: Two) -> None:
+    a, here, b, there = two
+    for _ in range(50):
+        a("write_file", f"{here}/f", b"x")
+        assert b("read_file", f"{there}/f") == b"x"
+        a("os.unlink", f"{here}/f")
+        assert b.errno("read_file", f"{there}/f") == "ENOENT"
+        assert b("os.listdir", str(there)) == []
+
+
+def test_a_name_given_to_another_file_means_that_file(two: Two) -> None:
+    a, here, b, there = two
+    for number in range(50):
+        a("write_file", f"{here}/new", str(number).encode())
+        a("os.rename", f"{here}/new", f"{here}/f")
+        assert b("read_file", f"{there}/f") == str(number).encode()
+
+
+def test_a_directory_becomes_a_file_becomes_a_link(two: Two) -> None:
+    a, here, b, there = two
+    for _ in range(20):
+        a("os.mkdir", f"{here}/x")
+        assert b("os.listdir", f"{there}/x") == []
+        a("os.rmdir", f"{here}/x")
+        a("write_file", f"{here}/x", b"file")
+        assert b("read_file", f"{there}/x") == b"file"
+        a("os.unlink", f"{here}/x")
+        a("os.symlink", "nowhere", f"{here}/x")
+        assert b("os.readlink", f"{there}/x") == "nowhere"
+        a("os.unlink", f"{here}/x")
+
+
+def test_attributes_are_seen_at_once(two: Two) -> None:
+    a, here, b, there = two
+    a("write_file", f"{here}/f", b"")
+    for mode in (0o600, 0o644, 0o755) * 10:
+        a("os.chmod", f"{here}/f", mode)
+        assert b("os.stat", f"{there}/f").st_mode & 0o777 == mode
+    for size in (0, 1, 100_000, 5) * 5:
+        a("os.truncate", f"{here}/f", size)
+        assert b("os.stat", f"{there}/f").st_size == size
+    a("os.link", f"{here}/f", f"{here}/g")
+    assert b("os.stat", f"{there}/f").st_nlink == 2
+    a("os.mkdir", f"{here}/d")
+    assert b("os.stat", str(there)).st_nlink == a("os.stat", str(here)).st_nlink
+
+
+def test_data_is_seen_by_files_that_are_already_open(two: Two) -> None:
+    a, here, b, there = two
+    fa = a("open_here", f"{here}/f", os.O_RDWR | os.O_CREAT)
+    fb = b("open_here", f"{there}/f", os.O_RDWR)
+    for number in range(100):
+        content = number.to_bytes(4, "little") * 1024
+        writer, fw, reader, fr = (a, fa, b, fb) if number % 2 else (b, fb, a, fa)
+        writer("os.pwrite", fw, content, 0)
+        assert reader("os.pread", fr, 4096, 0) == content
+    a("os.ftruncate", fa, 10)
+    assert b("os.fstat", fb).st_size == 10
+    assert len(b("os.pread", fb, 4096, 0)) == 10
+    a("os.pwrite", fa, b"end", 5000)
+    assert b("os.pread", fb, 10_000, 0) == (content[:10] + bytes(4990) + b"end")
+
+
+def test_data_is_seen_in_both_directions_within_one_mount(fsd: Server, volume: Volume, actor: Hire) -> None:
+    mount = fsd.mount(volume).path
+    a, b = actor(), actor()
+    fa = a("open_here", f"{mount}/f", os.O_RDWR | os.O_CREAT)
+    fb = b("open_here", f"{mount}/f", os.O_RDWR)
+    a("os.pwrite", fa, b"first", 0)
+    assert b("os.pread", fb, 5, 0) == b"first"
+    b("os.pwrite", fb, b"FI", 0)
+    assert a("os.pread", fa, 5, 0) == b"FIrst"
+
+
+def test_a_shared_map_sees_the_writes_of_others_or_is_refused(two: Two) -> None:
+    a, here, b, there = two
+    fa = a("open_here", f"{here}/f", os.O_RDWR | os.O_CREAT)
+    a("os.pwrite", fa, bytes(16_384), 0)
+    fb = b("open_here", f"{there}/f", os.O_RDWR)
+    try:
+        b("map_file", fb, 16_384, False)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return
+        raise
+    assert b("map_read", fb, 0, 16_384) == bytes(16_384)
+    for number in range(1, 50):
+        a("os.pwrite", fa, bytes([number]) * 100, 4000)
+        assert b("map_read", fb, 4000, 100) == bytes([number]) * 100
+    a("map_file", fa, 16_384, True)
+    a("map_write", fa, 8192, b"through the map")
+    a("map_sync", fa)
+    assert b("os.pread", fb, 15, 8192) == b"through the map"
+    assert b("map_read", fb, 8192, 15) == b"through the map"
+
+
+def test_what_changes_beneath_the_mounts_is_seen(fsd: Server, volume: Volume, actor: Hire) -> None:
+    """The command line copies models into the plain directory."""
+    mount, a = fsd.mount(volume).path, actor()
+    assert a.errno("read_file", f"{mount}/f") == "ENOENT"
+    (volume.backing / "f").write_bytes(b"placed")
+    assert a("read_file", f"{mount}/f") == b"placed"
+    (volume.backing / "f").write_bytes(b"replaced, longer")
+    assert a("read_file", f"{mount}/f") == b"replaced, longer"
+
+
+def churn_from(mounts: list[Path], actors: list[Actor], rng: random.Random, seconds: float) -> None:
+    """Every actor mutates the same directory; one that hangs (state D) is found by its deadline."""
+    begun = [
+        each.begin("churn", str(mount), rng.randrange(10**9), seconds, 6)
+        for each, mount in zip(actors, mounts, strict=True)
+    ]
+    for pending in begun:
+        counts = pending.result(seconds + 30)
+        assert counts["done"] > 50, counts
+    trees = [each("snapshot", os.fsencode(mount)) for each, mount in zip(actors, mounts, strict=True)]
+    assert all(tree == trees[0] for tree in trees)
+
+
+def test_two_mounts_change_one_directory_and_nobody_hangs(
+    fsd: Server, volume: Volume, actor: Hire, rng: random.Random
+) -> None:
+    mounts = [fsd.mount(volume).path for _ in range(2)] * 2
+    churn_from(mounts, [actor() for _ in mounts], rng, seconds=5)
+
+
+@pytest.mark.soak
+def test_four_mounts_change_one_directory_for_minutes(
+    fsd: Server, volume: Volume, actor: Hire, rng: random.Random
+) -> None:
+    mounts = [fsd.mount(volume).path for _ in range(4)] * 2
+    churn_from(mounts, [actor() for _ in mounts], rng, seconds=180)
+
+
+def test_concurrent_creators_of_one_name_agree_on_the_winner(two: Two) -> None:
+    a, here, b, there = two
+    for number in range(100):
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        first = a.begin("open_here", f"{here}/f{number}", flags)
+        second = b.begin("open_here", f"{there}/f{number}", flags)
+        won = 0
+        for pending in (first, second):
+            try:
+                pending.result()
+                won += 1
+            except FileExistsError:
+                continue
+        assert won == 1
