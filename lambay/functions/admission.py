@@ -1,0 +1,74 @@
+"""Concurrency: how many invocations may run at once, by function and by account."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lambay.aws import AWSError
+from lambay.functions.resources import Resources
+
+ACCOUNT_CONCURRENCY = 1000
+UNRESERVED_MINIMUM = 100
+
+
+class Admission:
+    """Counts what runs. A function with reserved concurrency has its own room; the others share what is left.
+
+    See "Understanding Lambda function scaling" in the Developer Guide. It is called on every invocation, so
+    the shares are computed once for each change of the records.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._running: Counter[str] = Counter()
+        self._shared: Counter[str] = Counter()
+        self._unreserved: dict[str, int] = {}
+        resources.on_change(self._unreserved.clear)
+
+    def enter(self, function_key: str, place: str, reserved: int | None) -> bool:
+        """Count one more invocation; whether it counts in the shared part, as `leave` wants to know.
+
+        `place` is `ACCOUNT/REGION`. Raises TooManyRequestsException.
+        """
+        running = self._running[function_key]
+        if reserved is not None:
+            if running >= reserved:
+                raise throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
+        elif self._shared[place] >= self.unreserved(place):
+            raise throttled("ConcurrentInvocationLimitExceeded")
+        else:
+            self._shared[place] += 1
+        self._running[function_key] = running + 1
+        return reserved is None
+
+    def leave(self, function_key: str, place: str, shared: bool) -> None:
+        """An invocation that `enter` counted is over."""
+        if self._running[function_key] > 1:
+            self._running[function_key] -= 1
+        else:
+            del self._running[function_key]
+        if shared:
+            self._shared[place] -= 1
+
+    def running(self, function_key: str) -> int:
+        return self._running[function_key]
+
+    def total(self) -> int:
+        return sum(self._running.values())
+
+    def unreserved(self, place: str) -> int:
+        """The account's concurrency in a Region less what functions there have reserved."""
+        known = self._unreserved.get(place)
+        if known is None:
+            reserved = sum(
+                function.reserved_concurrency or 0
+                for function in self._resources.functions.under(f"{place}/")
+            )
+            known = self._unreserved[place] = ACCOUNT_CONCURRENCY - reserved
+        return known
+
+
+def throttled(reason: str) -> AWSError:
+    return AWSError(
+        "TooManyRequestsException", "Rate Exceeded.", Reason=reason, Type="User", retryAfterSeconds="1"
+    )

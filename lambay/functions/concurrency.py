@@ -1,0 +1,55 @@
+"""Reserved concurrency."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lambay.aws import Call
+from lambay.functions.admission import UNRESERVED_MINIMUM
+from lambay.functions.errors import function_not_found, invalid
+from lambay.functions.names import FunctionName, unqualified
+from lambay.functions.records import LATEST, Function
+from lambay.functions.room import Operations
+
+
+class ConcurrencyOperations(Operations):
+    """See "Configuring reserved concurrency for a function" in the Developer Guide."""
+
+    async def put_function_concurrency(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        name = unqualified(input["FunctionName"], call)
+        wanted = input["ReservedConcurrentExecutions"]
+        async with self._resources.exclusive(name.key):
+            function = self._function(name)
+            left = self._room.admission.unreserved(f"{name.account}/{name.region}")
+            if left + (function.reserved_concurrency or 0) - wanted < UNRESERVED_MINIMUM:
+                raise invalid(
+                    "Specified ReservedConcurrentExecutions for function decreases account's "
+                    f"UnreservedConcurrentExecution below its minimum value of [{UNRESERVED_MINIMUM}]."
+                )
+            await self._reserve(function, wanted)
+        return {"ReservedConcurrentExecutions": wanted}
+
+    async def get_function_concurrency(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        function = self._function(unqualified(input["FunctionName"], call))
+        if function.reserved_concurrency is None:
+            return {}
+        return {"ReservedConcurrentExecutions": function.reserved_concurrency}
+
+    async def delete_function_concurrency(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        name = unqualified(input["FunctionName"], call)
+        async with self._resources.exclusive(name.key):
+            await self._reserve(self._function(name), None)
+        return {}
+
+    async def _reserve(self, function: Function, wanted: int | None) -> None:
+        changed = msgspec.structs.replace(function, reserved_concurrency=wanted)
+        await self._resources.commit(self._resources.functions.put(changed.key, changed))
+
+    def _function(self, name: FunctionName) -> Function:
+        """Raises ResourceNotFoundException, which here names `$LATEST`."""
+        found = self._resources.functions.get(name.key)
+        if found is None:
+            raise function_not_found(name.qualified(LATEST))
+        return found

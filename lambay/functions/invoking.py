@@ -1,0 +1,240 @@
+"""From a function's name to an outcome: the path that every invocation takes, synchronous or not.
+
+What can be computed once for a build is: the target of a name and qualifier, with its EnvironmentSpec. Nothing
+is written to the store here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+from dataclasses import dataclass
+
+from lambay.aws import AWSError, Call
+from lambay.functions.admission import Admission
+from lambay.functions.code import CodeStore
+from lambay.functions.errors import conflict
+from lambay.functions.names import FunctionName, parse
+from lambay.functions.ports import FileSystems, Fleet, MountSource
+from lambay.functions.records import Version
+from lambay.functions.rendering import environment_key, function_arn
+from lambay.functions.resources import Resources
+from lambay.runtime import (
+    CreationInfo,
+    EnvironmentFailure,
+    EnvironmentSpec,
+    FileSystemLost,
+    FileSystemMount,
+    Invocation,
+    MountConnectivityFailure,
+    MountFailure,
+    MountTimeout,
+    Outcome,
+    PosixUser,
+)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Runnable:
+    """A version and what its environments are made from; `source` is where its access point led last."""
+
+    version: Version
+    spec: EnvironmentSpec
+    access_point: str = ""
+    source: MountSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a name and qualifier lead to: one version, or two with `weight` the second one's share."""
+
+    name: FunctionName
+    place: str
+    reserved: int | None
+    first: Runnable
+    second: Runnable | None = None
+    weight: float = 0.0
+
+    def choose(self) -> Runnable:
+        if self.second is not None and random.random() < self.weight:
+            return self.second
+        return self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Invoked:
+    outcome: Outcome
+    version: str
+
+
+class Invoker:
+    """Runs invocations on the fleet within the account's concurrency."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        code: CodeStore,
+        fleet: Fleet,
+        file_systems: FileSystems,
+        admission: Admission,
+    ) -> None:
+        self._resources = resources
+        self._code = code
+        self._fleet = fleet
+        self._file_systems = file_systems
+        self._admission = admission
+        self._targets: dict[tuple[str, str, str, str | None], Target] = {}
+        self._generation = 0
+        resources.on_change(self._forget)
+
+    def _forget(self) -> None:
+        self._targets.clear()
+        self._generation += 1
+
+    async def target(self, call: Call, text: str, qualifier: str | None) -> Target:
+        """What the name means to this caller. Raises as `names.parse` and where it is unknown."""
+        key = (call.account, call.region, text, qualifier)
+        found = self._targets.get(key)
+        if found is None:
+            generation = self._generation
+            found = await self.target_of(parse(text, call, qualifier))
+            if generation == self._generation:
+                self._targets[key] = found
+        return found
+
+    async def target_of(self, name: FunctionName) -> Target:
+        """The target as the records have it now. Raises ResourceNotFoundException."""
+        first = self._resources.version(name)
+        function = self._resources.functions[name.key]
+        alias = self._resources.alias(name, name.qualifier) if name.qualifier else None
+        place = f"{name.account}/{name.region}"
+        target = Target(name, place, function.reserved_concurrency, await self._runnable(first))
+        for other, weight in (alias.weights if alias else {}).items():
+            second = self._resources.versions[f"{name.key}/{other}"]
+            target = dataclasses.replace(target, second=await self._runnable(second), weight=weight)
+        return target
+
+    async def _runnable(self, version: Version) -> Runnable:
+        configuration = version.configuration
+        levels = configuration.logging
+        try:
+            code = await self._code.ensure(version.code)
+            layers = tuple([await self._code.ensure(layer.code) for layer in configuration.layers])
+        except OSError as error:
+            _log.error("%s: its code cannot be read: %s", version.key, error)
+            raise AWSError(
+                "InvalidZipFileException", "Lambda could not unzip the deployment package.", Type="Server"
+            ) from error
+        spec = EnvironmentSpec(
+            key=environment_key(version),
+            account=version.account,
+            region=version.region,
+            function_name=version.name,
+            version=version.version,
+            function_arn=function_arn(version, version.version),
+            handler=configuration.handler,
+            runtime=configuration.runtime,
+            memory_mb=configuration.memory_size,
+            timeout_s=configuration.timeout,
+            code=code,
+            role_arn=configuration.role,
+            ephemeral_mb=configuration.ephemeral_storage,
+            variables=dict(configuration.environment or {}),
+            layers=layers,
+            log_group=levels.group,
+            log_format=levels.log_format,
+            application_log_level=levels.application_level or None,
+            system_log_level=levels.system_level or None,
+            tracing="Active" if configuration.tracing_mode == "Active" else "PassThrough",
+        )
+        access_point = configuration.file_systems[0].arn if configuration.file_systems else ""
+        return Runnable(version, spec, access_point)
+
+    async def run(self, target: Target, invocation: Invocation) -> Invoked:
+        """The outcome, and the version that gave it.
+
+        Raises ResourceConflictException for a function that is not Active, TooManyRequestsException over the
+        concurrency, the four EFS errors, and ServiceException where the host failed.
+        """
+        chosen = target.choose()
+        version = chosen.version
+        if version.state != "Active":
+            raise conflict(
+                "The operation cannot be performed at this time. "
+                f"The function is currently in the following state: {version.state}"
+            )
+        shared = self._admission.enter(target.name.key, target.place, target.reserved)
+        try:
+            if chosen.access_point:
+                await self._mounting(chosen)
+            environment = await self._fleet.acquire(chosen.spec)
+            try:
+                outcome = await self._fleet.invoke(environment, invocation)
+            finally:
+                self._fleet.release(environment)
+        except EnvironmentFailure as failure:
+            raise _refusal(failure, chosen) from failure
+        finally:
+            self._admission.leave(target.name.key, target.place, shared)
+        return Invoked(outcome, version.version)
+
+    async def _mounting(self, chosen: Runnable) -> None:
+        """Bring the spec up to date with what EFS says of the access point now: policies change between mounts."""
+        version = chosen.version
+        try:
+            source = await self._file_systems.mount_source(
+                chosen.access_point, account=version.account, region=version.region
+            )
+        except AWSError as error:
+            _log.info("%s: mount of %s refused: %s", version.key, chosen.access_point, error)
+            raise MountFailure(error.message) from error
+        if source != chosen.source:
+            create, posix = source.create, source.posix
+            mounted = FileSystemMount(
+                volume=source.volume,
+                mount_path=version.configuration.file_systems[0].local_mount_path,
+                root=source.root,
+                create=CreationInfo(create.uid, create.gid, create.mode) if create else None,
+                posix=PosixUser(posix.uid, posix.gid, posix.gids) if posix else None,
+                read_only=source.read_only,
+                backing=source.backing,
+            )
+            chosen.spec, chosen.source = dataclasses.replace(chosen.spec, file_system=mounted), source
+
+
+def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
+    """The API's error for an environment that could not be had or was lost.
+
+    The texts are those of "Troubleshoot invocation issues in Lambda".
+    """
+    arn = chosen.access_point
+    if isinstance(failure, MountConnectivityFailure):
+        return AWSError(
+            "EFSMountConnectivityException",
+            f"The function couldn't connect to the Amazon EFS file system with access point {arn}. "
+            "Check your network configuration and try again.",
+            Type="User",
+        )
+    if isinstance(failure, MountTimeout):
+        return AWSError(
+            "EFSMountTimeoutException",
+            f"The function could not mount the EFS file system with access point {{{arn}}} due to mount time out.",
+            Type="User",
+        )
+    if isinstance(failure, MountFailure):
+        return AWSError(
+            "EFSMountFailureException",
+            f"The function could not mount the EFS file system with access point {arn}.",
+            Type="User",
+        )
+    if isinstance(failure, FileSystemLost):
+        return AWSError(
+            "EFSIOException",
+            "This function instance was stopped because Lambda detected an IO process that was taking too long.",
+            Type="User",
+        )
+    _log.error("%s: %s", chosen.version.key, failure)
+    return AWSError("ServiceException", f"The execution environment failed: {failure}", Type="Server")

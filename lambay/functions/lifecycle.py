@@ -1,0 +1,131 @@
+"""The steps that follow an answered request: Pending → Active, InProgress → Successful, and what deletion leaves.
+
+A step runs as a task under the function's lock. One that a crash cut short is taken up again by `resume`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from lambay.aws import AWSError
+from lambay.functions.code import CodeStore
+from lambay.functions.errors import conflict
+from lambay.functions.names import FunctionName
+from lambay.functions.ports import Fleet
+from lambay.functions.records import Version, revision
+from lambay.functions.rendering import environment_key
+from lambay.functions.resources import Resources
+
+_log = logging.getLogger(__name__)
+
+CREATING = "The function is being created."
+CREATING_CODE = "Creating"
+
+
+class Lifecycle:
+    """Runs the steps; `stop` waits for none of them, since each can be taken up again."""
+
+    def __init__(self, resources: Resources, code: CodeStore, fleet: Fleet) -> None:
+        self._resources = resources
+        self._code = code
+        self._fleet = fleet
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def settle(self, function_key: str) -> None:
+        """Bring the function's versions to Active or Failed, and its update to Successful or Failed, soon."""
+        self._spawn(self._settle(function_key), f"settle {function_key}")
+
+    def retire(self, *versions: Version) -> None:
+        """End the environments of versions that were changed or deleted, then remove code that nothing uses."""
+        self._spawn(self._retire([environment_key(version) for version in versions]), "retire")
+
+    def resume(self) -> None:
+        """Take up what a crash interrupted, and remove what an interrupted deletion left."""
+        unsettled = {
+            version.function_key
+            for version in self._resources.versions
+            if version.state == "Pending" or version.update_status == "InProgress"
+        }
+        for function_key in unsettled:
+            self.settle(function_key)
+        self.retire()
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def idle(self) -> None:
+        """When every step that was begun has ended."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, step: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(step, name=f"lambda: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+    async def _settle(self, function_key: str) -> None:
+        async with self._resources.exclusive(function_key):
+            changes = []
+            for version in self._resources.versions_of(function_key):
+                if version.state == "Pending" or version.update_status == "InProgress":
+                    changes.append(self._resources.versions.put(version.key, await self._settled(version)))
+            if changes:
+                await self._resources.commit(*changes)
+
+    async def _settled(self, version: Version) -> Version:
+        """The version after its code is in place, or as Failed with the reason."""
+        failure: tuple[str, str] | None = None
+        try:
+            await self._code.ensure(version.code)
+            for layer in version.configuration.layers:
+                await self._code.ensure(layer.code)
+        except FileNotFoundError as error:
+            failure = ("InvalidZipFileException", f"The deployment package {error.filename} is missing.")
+        except AWSError as error:
+            failure = ("InvalidZipFileException", error.message)
+        except OSError as error:
+            failure = ("InternalError", f"The deployment package could not be unpacked: {error}")
+        changed: dict[str, Any] = {"revision_id": revision()}
+        if version.state == "Pending":
+            changed |= _state("Failed", failure) if failure else _state("Active", None)
+        changed |= _update("Failed", failure) if failure else _update("Successful", None)
+        return msgspec.structs.replace(version, **changed)
+
+    async def _retire(self, keys: list[str]) -> None:
+        for key in keys:
+            await self._fleet.drain(key)
+        await self._code.collect(self._resources.codes_in_use())
+
+
+def _state(state: str, failure: tuple[str, str] | None) -> dict[str, Any]:
+    code, reason = failure or ("", "")
+    return {"state": state, "state_reason": reason, "state_reason_code": code}
+
+
+def _update(status: str, failure: tuple[str, str] | None) -> dict[str, Any]:
+    code, reason = failure or ("", "")
+    return {"update_status": status, "update_reason": reason, "update_reason_code": code}
+
+
+def check_not_updating(version: Version, name: FunctionName) -> None:
+    """Raises ResourceConflictException while a creation or update is under way."""
+    if version.state == "Pending":
+        raise conflict(
+            "The operation cannot be performed at this time. The function is currently in the following state: Pending"
+        )
+    if version.update_status == "InProgress":
+        raise conflict(
+            f"The operation cannot be performed at this time. An update is in progress for resource: {name.arn}"
+        )

@@ -1,0 +1,114 @@
+"""What the room needs from the others, each as narrow as its use here. They arrive as constructor arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lambay.runtime import EnvironmentSpec, Invocation, Outcome, Runtime
+
+
+class Fleet(Protocol):
+    """Execution environments. Failures that are not the function's own are `runtime.EnvironmentFailure`s."""
+
+    def runtimes(self) -> Sequence[Runtime]:
+        """The runtimes that Lambay knows how to start. It may block."""
+        ...
+
+    async def acquire(self, spec: EnvironmentSpec) -> Any:
+        """An environment of `spec`, idle or made for it, the caller's until `release`."""
+        ...
+
+    async def invoke(self, environment: Any, invocation: Invocation) -> Outcome: ...
+
+    def release(self, environment: Any) -> None: ...
+
+    async def drain(self, key_prefix: str) -> None:
+        """End the environments whose spec's key begins so, each once its invocation is over."""
+        ...
+
+
+class Neighbours(Protocol):
+    """The services that are not ours, called as boto3 would."""
+
+    async def call(
+        self,
+        service: str,
+        operation: str,
+        input: dict[str, Any],
+        *,
+        account: str,
+        region: str,
+        derived: bool = False,
+    ) -> dict[str, Any]:
+        """The operation's output. Raises AWSError with the neighbour's code; derived changes are not kept."""
+        ...
+
+
+class Creation(Protocol):
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
+
+
+class Posix(Protocol):
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def gids(self) -> tuple[int, ...]: ...
+
+
+class MountSource(Protocol):
+    """Where an access point leads, as fsd mounts it."""
+
+    @property
+    def volume(self) -> str: ...
+    @property
+    def backing(self) -> Path | None: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def create(self) -> Creation | None: ...
+    @property
+    def posix(self) -> Posix | None: ...
+    @property
+    def read_only(self) -> bool: ...
+
+
+class FileSystems(Protocol):
+    """Amazon EFS, as far as functions mount it."""
+
+    async def mount_source(self, identifier: str, *, account: str, region: str) -> MountSource:
+        """Where the access point leads. Raises AWSError where it or its file system is gone or refuses."""
+        ...
+
+    async def check_function_zones(
+        self, access_point_arn: str, zones: Collection[str], *, account: str, region: str
+    ) -> None:
+        """Raises AWSError unless a mount target is available in each of these Availability Zones."""
+        ...
+
+
+class Subnet(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def vpc(self) -> str: ...
+    @property
+    def zone(self) -> str: ...
+
+
+class Network(Protocol):
+    """VPCs. Errors are AWSErrors with EC2's codes (`InvalidSubnetID.NotFound`, `InvalidGroup.NotFound`, …)."""
+
+    async def subnet(self, subnet: str, *, account: str, region: str) -> Subnet: ...
+
+    async def check_security_groups(
+        self, groups: Sequence[str], vpc: str, *, account: str, region: str
+    ) -> None: ...

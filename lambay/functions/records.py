@@ -1,0 +1,214 @@
+"""What the room keeps: functions, versions, aliases, policies, layers.
+
+Records are immutable and live in the store under `ACCOUNT/REGION/NAME[/…]`. Fields have plain names; the
+API's shapes are made in `rendering`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+LATEST = "$LATEST"
+
+State = Literal["Pending", "Active", "Inactive", "Failed"]
+UpdateStatus = Literal["Successful", "Failed", "InProgress"]
+
+
+class Code(msgspec.Struct, frozen=True):
+    """A deployment package: the SHA-256 of its zip (hex), the zip's bytes and what it unpacks to."""
+
+    digest: str
+    size: int
+    unzipped_size: int
+
+
+class Vpc(msgspec.Struct, frozen=True):
+    """Where a function's network interfaces are. No VPC is `vpc_id` and both lists empty."""
+
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    vpc_id: str = ""
+    ipv6: bool = False
+
+
+class FileSystem(msgspec.Struct, frozen=True):
+    """An access point and the path that it is mounted at."""
+
+    arn: str
+    local_mount_path: str
+
+
+class Logging(msgspec.Struct, frozen=True):
+    """Levels are empty where the format is Text."""
+
+    group: str
+    log_format: Literal["Text", "JSON"] = "Text"
+    application_level: str = ""
+    system_level: str = ""
+
+
+class LayerReference(msgspec.Struct, frozen=True):
+    """A layer version as a function uses it; its content stays even when the layer version is deleted."""
+
+    arn: str
+    code: Code
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """Everything of a version that its maker chose; equal configurations publish to the same version."""
+
+    role: str
+    handler: str
+    runtime: str
+    logging: Logging
+    description: str = ""
+    timeout: int = 3
+    memory_size: int = 128
+    ephemeral_storage: int = 512
+    architecture: str = "x86_64"
+    environment: dict[str, str] | None = None
+    vpc: Vpc | None = None
+    file_systems: tuple[FileSystem, ...] = ()
+    layers: tuple[LayerReference, ...] = ()
+    dead_letter_arn: str = ""
+    kms_key_arn: str = ""
+    tracing_mode: str = "PassThrough"
+
+
+class Version(msgspec.Struct, frozen=True):
+    """`$LATEST` or a published version, with its state machine.
+
+    `revision_id` changes with every change; `build` only with the code or the configuration, and names the
+    environments made of them. See the Lambda Developer Guide, "Lambda function states".
+    """
+
+    account: str
+    region: str
+    name: str
+    version: str
+    configuration: Configuration
+    code: Code
+    revision_id: str
+    build: str
+    last_modified: datetime
+    state: State = "Pending"
+    state_reason: str = ""
+    state_reason_code: str = ""
+    update_status: UpdateStatus | None = None
+    update_reason: str = ""
+    update_reason_code: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}/{self.version}"
+
+    @property
+    def function_key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}"
+
+
+class Function(msgspec.Struct, frozen=True):
+    """What all versions of a function share. `reserved_concurrency` 0 turns the function off."""
+
+    account: str
+    region: str
+    name: str
+    next_version: int = 1
+    tags: dict[str, str] = {}
+    reserved_concurrency: int | None = None
+    recursive_loop: Literal["Terminate", "Allow"] = "Terminate"
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}"
+
+
+class Alias(msgspec.Struct, frozen=True):
+    """A name for one version, or for two with a share of the invocations each."""
+
+    account: str
+    region: str
+    function: str
+    name: str
+    version: str
+    description: str
+    revision_id: str
+    weights: dict[str, float] = {}
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.function}/{self.name}"
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """A resource policy's statements, each as IAM writes it."""
+
+    revision_id: str
+    statements: tuple[dict[str, Any], ...]
+
+
+class LayerVersion(msgspec.Struct, frozen=True):
+    """One version of a layer."""
+
+    account: str
+    region: str
+    name: str
+    version: int
+    code: Code
+    created: datetime
+    description: str = ""
+    license_info: str = ""
+    runtimes: tuple[str, ...] | None = None
+    architectures: tuple[str, ...] | None = None
+    policy: Policy | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}/{self.version:010d}"
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A layer's counter: version numbers are never used twice."""
+
+    account: str
+    region: str
+    name: str
+    next_version: int = 1
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}"
+
+
+class EventInvoke(msgspec.Struct, frozen=True):
+    """How asynchronous invocations of one qualifier retry and where their results go."""
+
+    account: str
+    region: str
+    function: str
+    qualifier: str
+    last_modified: datetime
+    maximum_retries: int | None = None
+    maximum_age: int | None = None
+    on_success: str = ""
+    on_failure: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.function}/{self.qualifier}"
+
+
+class RuntimeManagement(msgspec.Struct, frozen=True):
+    """When a function's runtime may change. See "Runtime management controls"."""
+
+    update_on: Literal["Auto", "Manual", "FunctionUpdate"]
+    runtime_version_arn: str = ""
+
+
+def revision() -> str:
+    """A fresh RevisionId."""
+    return str(uuid.uuid4())

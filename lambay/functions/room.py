@@ -1,0 +1,43 @@
+"""What every family of operations stands on: the room's records, its code and its colleagues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lambay.aws import Service
+from lambay.clock import Clock
+from lambay.functions.admission import Admission
+from lambay.functions.code import CodeStore
+from lambay.functions.event_queue import EventQueue
+from lambay.functions.lifecycle import Lifecycle
+from lambay.functions.locations import Locations
+from lambay.functions.ports import Fleet, Neighbours
+from lambay.functions.requirements import Requirements
+from lambay.functions.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    resources: Resources
+    code: CodeStore
+    locations: Locations
+    requirements: Requirements
+    lifecycle: Lifecycle
+    admission: Admission
+    queue: EventQueue
+    fleet: Fleet
+    neighbours: Neighbours
+    clock: Clock
+
+
+class Operations(Service):
+    """A family of operations; the service is made of all of them."""
+
+    service_name = "lambda"
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
+    @property
+    def _resources(self) -> Resources:
+        return self._room.resources

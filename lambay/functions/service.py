@@ -1,0 +1,105 @@
+"""`Functions`: the service `lambda`, put together from its families of operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lambay.clock import Clock
+from lambay.functions.admission import Admission
+from lambay.functions.aliases import AliasOperations
+from lambay.functions.code import CodeStore
+from lambay.functions.concurrency import ConcurrencyOperations
+from lambay.functions.definition import DefinitionOperations
+from lambay.functions.delivery import Delivery
+from lambay.functions.event_queue import EventQueue
+from lambay.functions.invoke import InvokeOperations
+from lambay.functions.invoking import Invoker
+from lambay.functions.lifecycle import Lifecycle
+from lambay.functions.locations import Locations
+from lambay.functions.ports import FileSystems, Fleet, Neighbours, Network
+from lambay.functions.requirements import Requirements
+from lambay.functions.resources import Resources
+from lambay.functions.room import Room
+from lambay.functions.tags import TagOperations
+from lambay.functions.versions import VersionOperations
+from lambay.http import Request, Response
+from lambay.settings import Settings
+from lambay.store import Store
+
+
+class Functions(
+    DefinitionOperations,
+    VersionOperations,
+    AliasOperations,
+    TagOperations,
+    ConcurrencyOperations,
+    InvokeOperations,
+):
+    """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""
+
+    service_name = "lambda"
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        file_systems: FileSystems,
+        network: Network,
+        neighbours: Neighbours,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        resources = Resources(store)
+        code = CodeStore(settings.data_dir / "code")
+        self._admission = Admission(resources)
+        invoker = Invoker(resources, code, fleet, file_systems, self._admission)
+        queue = EventQueue(
+            settings.data_dir / "events.db", resources, invoker, Delivery(resources, neighbours, clock), clock
+        )
+        room = Room(
+            resources=resources,
+            code=code,
+            locations=Locations(code, clock, f"http://{settings.host}:{settings.port}"),
+            requirements=Requirements(neighbours, network, file_systems),
+            lifecycle=Lifecycle(resources, code, fleet),
+            admission=self._admission,
+            queue=queue,
+            fleet=fleet,
+            neighbours=neighbours,
+            clock=clock,
+        )
+        super().__init__(room, invoker)
+
+    async def start(self) -> None:
+        """Take up what a crash interrupted: Pending functions settle, queued events are invoked with."""
+        self._room.lifecycle.resume()
+        await self._room.queue.start()
+
+    async def stop(self) -> None:
+        """End the room's tasks. Environments are the fleet's to end."""
+        await self._room.queue.stop()
+        await self._room.lifecycle.stop()
+        self._room.queue.close()
+
+    async def reset(self) -> None:
+        """Forget everything that is not in the store, whose owner clears it first: events, code, environments."""
+        await self._room.queue.reset()
+        await self._room.lifecycle.idle()
+        self._resources.forget_computed()
+        await self._room.code.collect(self._resources.codes_in_use())
+
+    async def handle_code(self, request: Request) -> Response:
+        """`GET /_lambay/code/…`: the package that a Location of ours leads to."""
+        return await self._room.locations.handle(request)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for `lambay status`."""
+        resources = self._resources
+        return {
+            "functions": len(resources.functions),
+            "versions": sum(version.version != "$LATEST" for version in resources.versions),
+            "aliases": len(resources.aliases),
+            "layers": len({(layer.account, layer.region, layer.name) for layer in resources.layer_versions}),
+            "running": self._admission.total(),
+            "queued_events": len(self._room.queue),
+        }
