@@ -4,12 +4,17 @@
 knows the Lambda API's operations, access rules or where an access point's identity comes from.
 """
 
+from lambay.runtime.environment import Environment
+from lambay.runtime.fleet import Fleet, FleetStatus, LocalFleet
+from lambay.runtime.log_shipping import WriteLog
+from lambay.runtime.slot import ServeEndpoint
 from lambay.runtime.spec import (
     Closer,
     CreationInfo,
     Credentials,
     EnvironmentFailure,
     EnvironmentSpec,
+    FileServer,
     FileSystemLost,
     FileSystemMount,
     Invocation,
@@ -27,11 +32,16 @@ __all__ = [
     "Closer",
     "CreationInfo",
     "Credentials",
+    "Environment",
     "EnvironmentFailure",
     "EnvironmentSpec",
+    "FileServer",
     "FileSystemLost",
     "FileSystemMount",
+    "Fleet",
+    "FleetStatus",
     "Invocation",
+    "LocalFleet",
     "MountConnectivityFailure",
     "MountFailure",
     "MountTimeout",
@@ -40,4 +50,6 @@ __all__ = [
     "Runtime",
     "RuntimeUnavailable",
     "SandboxFailure",
+    "ServeEndpoint",
+    "WriteLog",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
+
+from lambay.fsd import Mount, Mounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A runtime as this host has it: `reason` says what is missing and how to get it where not `available`."""
+    """A runtime as this host has it; where it is not `available`, `reason` says how to get it."""
 
     name: str
     available: bool
@@ -146,6 +148,18 @@ class Closer(Protocol):
     """What serves a socket until closed; `asyncio.Server` is one."""
 
     def close(self) -> None: ...
+
+
+class FileServer(Protocol):
+    """What environments need of `lambay.fsd.Fsd`."""
+
+    def on_death(self, listener: Callable[[Sequence[str]], None]) -> None: ...
+
+    async def open_volume(self, volume: str, backing: Path) -> None: ...
+
+    async def mount(self, mount: Mount) -> Mounted: ...
+
+    async def unmount(self, mount: str) -> None: ...
 
 
 class EnvironmentFailure(Exception):
@@ -166,7 +180,7 @@ class SandboxFailure(EnvironmentFailure):
 
 
 class MountFailure(EnvironmentFailure):
-    """The file system was reached and refused the mount: permission or configuration (EFSMountFailureException)."""
+    """The file system refused the mount: permission or configuration (EFSMountFailureException)."""
 
 
 class MountConnectivityFailure(MountFailure):

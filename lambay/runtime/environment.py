@@ -1,0 +1,531 @@
+"""One execution environment: Init, one invocation at a time, freeze between them, end.
+
+Follows the Lambda Developer Guide, "Understanding the Lambda execution environment lifecycle".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from lambay.clock import Clock
+from lambay.fsd import Create, FsdError, Identity, Mount, PosixIdentity
+from lambay.runtime.log_shipping import LogShipping
+from lambay.runtime.output import Output
+from lambay.runtime.report import Report, Status, Words, billed, error_object, exit_reason
+from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
+from lambay.runtime.slot import Slot
+from lambay.runtime.spec import (
+    Credentials,
+    EnvironmentSpec,
+    FileServer,
+    FileSystemLost,
+    FileSystemMount,
+    Invocation,
+    MountConnectivityFailure,
+    MountFailure,
+    MountTimeout,
+    Outcome,
+    SandboxFailure,
+)
+from lambay.runtime.variables import environment_variables
+
+INIT_SECONDS = 10.0
+_FREEZE_AFTER = 0.02
+_TAIL_BYTES = 4096
+
+_log = logging.getLogger("lambay.runtime")
+
+Reason = Literal["ready", "response", "error", "too-large", "timeout", "exit", "file-system-lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How an Init phase or an invocation ended; `status` is the exit's, as a shell would give it."""
+
+    reason: Reason
+    payload: bytes = b""
+    error_type: str | None = None
+    status: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    invocation: Invocation
+    ending: asyncio.Future[_Ending]
+    began: float
+    delivered: bool = False
+    tail: list[str] = field(default_factory=list)
+
+
+class Environment:
+    """Made and used by the fleet; it answers its sandbox's Runtime API calls itself."""
+
+    def __init__(
+        self,
+        spec: EnvironmentSpec,
+        *,
+        clock: Clock,
+        file_server: FileServer,
+        shipping: LogShipping,
+        credentials: Callable[[EnvironmentSpec], Awaitable[Credentials]],
+        take_slot: Callable[[EnvironmentSpec], Awaitable[Slot]],
+        end_slot: Callable[[Slot], Awaitable[None]],
+        gone: Callable[[Environment], None],
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.spec = spec
+        self.log_stream = f"{clock.now():%Y/%m/%d}/[{spec.version}]{self.id}"
+        self.mount_id: str | None = None
+        self.draining = False
+        self.ended = False
+        self.idle_since = 0.0
+        self._clock = clock
+        self._file_server = file_server
+        self._shipping = shipping
+        self._issue = credentials
+        self._take_slot = take_slot
+        self._end_slot = end_slot
+        self._gone = gone
+        self._credentials: Credentials | None = None
+        self._words = Words(spec)
+        self._slot: Slot | None = None
+        self._output: Output | None = None
+        self._door: Door | None = None
+        self._init: asyncio.Future[_Ending] | None = None
+        self._init_failure: _Ending | None = None
+        self._init_ms: float | None = None
+        self._running: _Running | None = None
+        self._events: list[tuple[int, str]] = []
+        self._mounts = 0
+        self._peak_mb = 0
+        self._frozen = False
+        self._freezing: asyncio.TimerHandle | None = None
+        self._rested = 0.0
+
+    # What the fleet asks
+
+    @property
+    def usable(self) -> bool:
+        """Whether another invocation may come here."""
+        return not (self.ended or self.draining) and self._slot is not None and not self._slot.exited.done()
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None
+
+    def outlasted_by_credentials(self) -> bool:
+        """Whether the role's session lasts for one more invocation."""
+        expiration = self._credentials.expiration if self._credentials else None
+        if expiration is None:
+            return True
+        return expiration.timestamp() > self._clock.time() + self.spec.timeout_s + 60
+
+    async def start(self) -> None:
+        """Build the sandbox and run the Init phase; a failure that is the function's own shows at `invoke`.
+
+        Raises RuntimeUnavailable, SandboxFailure, MountFailure.
+        """
+        line = self._words.init_start(self._now_ms())
+        self._log(line)
+        self._credentials = await self._issue(self.spec)
+        ending, duration_ms = await self._initialise(INIT_SECONDS)
+        if ending.reason == "ready":
+            self._init_ms = duration_ms
+        else:
+            self._init_failure = ending
+            self._log(self._init_report(duration_ms, "init", ending))
+        self._ship()
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Raises FileSystemLost, and whatever building anew may raise after a failed Init."""
+        if self._running is not None:
+            raise RuntimeError(f"environment {self.id} runs an invocation already")
+        loop = asyncio.get_running_loop()
+        running = _Running(invocation, loop.create_future(), loop.time())
+        timer = loop.call_later(self.spec.timeout_s, self._settle, _Ending("timeout"))
+        self._running = running
+        self._thaw()
+        try:
+            if self._init_failure is not None:
+                await self._initialise_again(running)
+            else:
+                self._log(self._words.start(self._now_ms(), invocation.request_id))
+                self._deliver()
+            ending = await running.ending
+        finally:
+            timer.cancel()
+            self._running = None
+        return self._conclude(running, ending)
+
+    def rest(self) -> None:
+        """No invocation is due; freeze shortly, so that a busy environment is never slowed by it."""
+        self.idle_since = self._clock.time()
+        self._rested = asyncio.get_running_loop().time()
+        self._freeze_soon()
+
+    async def end(self) -> None:
+        """Kill the processes, unmount, remove. Safe to call twice."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._freezing is not None:
+            self._freezing.cancel()
+        self._settle(_Ending("exit", status=137))
+        await self._leave_slot()
+        self._ship()
+
+    def lose_file_system(self) -> None:
+        """The file server died with this environment's mount: nothing here is of use any more."""
+        self.draining = True
+        if self._init is not None and not self._init.done():
+            self._init.set_result(_Ending("file-system-lost"))
+        elif not self._settle(_Ending("file-system-lost")):
+            self._gone(self)
+
+    # Init
+
+    async def _initialise(self, seconds: float) -> tuple[_Ending, float]:
+        """How it ended, and its duration in milliseconds."""
+        slot = await self._take_slot(self.spec)
+        self._slot = slot
+        self._door = None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        init: asyncio.Future[_Ending] = loop.create_future()
+        self._init = init
+        slot.calls = self
+        slot.exited.add_done_callback(lambda _: self._exited(slot))
+        self._output = Output(slot.output)
+        loop.add_reader(slot.output, self._read_output)
+        try:
+            await self._furnish(slot)
+            began = loop.time()
+            assert self._credentials is not None
+            slot.run(environment_variables(self.spec, self._credentials, self.log_stream))
+            async with asyncio.timeout(seconds):
+                ending = await init
+        except TimeoutError:
+            ending = _Ending("timeout")
+        except BaseException:
+            await self._leave_slot()
+            raise
+        finally:
+            self._init = None
+        duration_ms = (loop.time() - began) * 1000
+        self._read_output()
+        if ending.reason != "ready":
+            ending = replace(ending, error_type=self._error_type(ending))
+            self._peak_mb = slot.group.peak_memory_mb()
+            await self._leave_slot()
+            if ending.reason == "file-system-lost":
+                raise FileSystemLost("the file server ended during the Init phase")
+            return ending, duration_ms
+        slot.group.limit_cpu(self.spec.memory_mb)
+        return ending, duration_ms
+
+    async def _initialise_again(self, running: _Running) -> None:
+        """A failed Init is repeated as part of the invocation, in the function's time."""
+        self._init_failure = None
+        loop = asyncio.get_running_loop()
+        left = running.began + self.spec.timeout_s - loop.time()
+        ending, duration_ms = await self._initialise(left)
+        request_id = running.invocation.request_id
+        if ending.reason == "ready":
+            self._log(self._words.start(self._now_ms(), request_id))
+            self._deliver()
+            return
+        self._log(self._init_report(duration_ms, "invoke", ending))
+        self._log(self._words.start(self._now_ms(), request_id))
+        running.delivered = True
+        self._settle(ending)
+
+    async def _furnish(self, slot: Slot) -> None:
+        spec = self.spec
+        try:
+            slot.group.limit_memory(spec.memory_mb)
+            slot.mount_code(spec.code, spec.layers)
+            await slot.resize_scratch(spec.ephemeral_mb)
+        except OSError as error:
+            raise SandboxFailure(f"{spec.function_arn}: {error}") from error
+        if spec.file_system is not None:
+            await self._mount(slot, spec.file_system)
+
+    async def _mount(self, slot: Slot, wanted: FileSystemMount) -> None:
+        mountpoint = slot.tree.mnt / wanted.mount_path.removeprefix("/mnt/")
+        mountpoint.mkdir()
+        self._mounts += 1
+        mount_id = f"{self.id}-{self._mounts}"
+        create, posix = wanted.create, wanted.posix
+        request = Mount(
+            mount=mount_id,
+            volume=wanted.volume,
+            mountpoint=str(mountpoint),
+            root=wanted.root,
+            create=Create(create.uid, create.gid, create.mode) if create else None,
+            posix=PosixIdentity(posix.uid, posix.gid, posix.gids) if posix else None,
+            anonymous=Identity(wanted.anonymous.uid, wanted.anonymous.gid),
+            read_only=wanted.read_only,
+        )
+        self.mount_id = mount_id
+        try:
+            if wanted.backing is not None:
+                await self._file_server.open_volume(wanted.volume, wanted.backing)
+            await self._file_server.mount(request)
+        except FsdError as error:
+            text = f"{wanted.volume} at {wanted.mount_path}: {error.message}"
+            if error.code == "Timeout":
+                raise MountTimeout(text) from error
+            if error.code in ("ServerDied", "NotRunning"):
+                raise MountConnectivityFailure(text) from error
+            raise MountFailure(text) from error
+
+    def _init_report(self, duration_ms: float, phase: str, ending: _Ending) -> str | None:
+        error_type = None if ending.reason == "timeout" else ending.error_type
+        return self._words.init_report(self._now_ms(), duration_ms, phase, error_type)
+
+    # The Runtime API's calls
+
+    def next(self, door: Door) -> bool:
+        if self._door is not None or self._slot is None:
+            return False
+        running = self._running
+        if running is not None and running.delivered and not running.ending.done():
+            return False
+        self._door = door
+        if self._init is not None:
+            if not self._init.done():
+                self._init.set_result(_Ending("ready"))
+        elif running is None:
+            self._freeze_soon()
+        elif not running.delivered:
+            self._deliver()
+        return True
+
+    def running(self) -> str | None:
+        running = self._running
+        return running.invocation.request_id if running is not None and running.delivered else None
+
+    def respond(self, request_id: str, payload: bytes) -> bool:
+        return self._settle(_Ending("response", payload))
+
+    def respond_too_large(self, request_id: str, size: int) -> bool:
+        return self._settle(_Ending("too-large", error_type="Function.ResponseSizeTooLarge"))
+
+    def fail(self, request_id: str, payload: bytes, error_type: str) -> bool:
+        return self._settle(_Ending("error", payload, error_type))
+
+    def fail_init(self, payload: bytes, error_type: str) -> bool:
+        if self._init is None or self._init.done():
+            return False
+        self._init.set_result(_Ending("error", payload, error_type))
+        return True
+
+    def left(self, door: Door) -> None:
+        if self._door is door:
+            self._door = None
+
+    # One invocation
+
+    def _deliver(self) -> None:
+        running, door = self._running, self._door
+        if running is None or door is None or running.delivered:
+            return
+        self._door = None
+        running.delivered = True
+        loop = asyncio.get_running_loop()
+        left = running.began + self.spec.timeout_s - loop.time()
+        invocation = running.invocation
+        headers = {
+            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+            # The function compares it with the machine's own time, which no test's clock moves.
+            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + left) * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": invocation.invoked_arn,
+            "Lambda-Runtime-Trace-Id": invocation.trace_id or _trace_id(),
+        }
+        if invocation.client_context is not None:
+            headers["Lambda-Runtime-Client-Context"] = invocation.client_context
+        if invocation.cognito_identity is not None:
+            headers["Lambda-Runtime-Cognito-Identity"] = invocation.cognito_identity
+        door.deliver(headers, invocation.event)
+
+    def _settle(self, ending: _Ending) -> bool:
+        running = self._running
+        if running is None or running.ending.done():
+            return False
+        running.ending.set_result(ending)
+        return True
+
+    def _exited(self, slot: Slot) -> None:
+        if slot is not self._slot:
+            return
+        ending = _Ending("exit", status=slot.exited.result())
+        if self._init is not None and not self._init.done():
+            self._init.set_result(ending)
+        elif not self._settle(ending):
+            self._gone(self)
+
+    def _conclude(self, running: _Running, ending: _Ending) -> Outcome:
+        duration_ms = (asyncio.get_running_loop().time() - running.began) * 1000
+        self._read_output(flush=True)
+        spec, request_id = self.spec, running.invocation.request_id
+        now_ms = self._now_ms()
+        payload, error_type = ending.payload, ending.error_type
+        status: Status = "success"
+        if ending.reason != "response":
+            payload, status, error_type = self._failure(running, ending)
+        if ending.reason == "timeout":
+            duration_ms = max(duration_ms, spec.timeout_s * 1000.0)
+        init_ms, self._init_ms = self._init_ms, None
+        slot = self._slot
+        report = Report(
+            request_id=request_id,
+            duration_ms=duration_ms,
+            billed_ms=billed(duration_ms, init_ms),
+            memory_mb=spec.memory_mb,
+            max_memory_mb=slot.group.peak_memory_mb() if slot is not None else self._peak_mb,
+            init_ms=init_ms,
+            status="success" if ending.reason == "error" and spec.log_format == "Text" else status,
+            error_type=error_type,
+            trace_id=running.invocation.trace_id,
+        )
+        self._log(self._words.end(request_id), running)
+        self._log(self._words.report(now_ms, report), running)
+        self._ship()
+        if ending.reason == "file-system-lost":
+            raise FileSystemLost(f"{spec.function_arn}: the file system's connection ended")
+        return Outcome(
+            payload=payload,
+            error=None if status == "success" else "Unhandled",
+            error_type=error_type,
+            log_tail=_tail(running.tail) if running.invocation.tail_log else None,
+            duration_ms=duration_ms,
+            billed_ms=report.billed_ms,
+            init_ms=init_ms,
+            max_memory_mb=report.max_memory_mb,
+            environment_id=self.id,
+            log_stream=self.log_stream,
+        )
+
+    def _failure(self, running: _Running, ending: _Ending) -> tuple[bytes, Status, str]:
+        """Payload, status and error type of what is not a response; ends the processes where they go on."""
+        spec, request_id = self.spec, running.invocation.request_id
+        error_type = self._error_type(ending)
+        if ending.reason == "error":
+            return ending.payload, "error", error_type
+        if ending.reason == "too-large":
+            limit = (
+                f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+            )
+            return error_object(error_type, limit), "error", error_type
+        # Whatever is left of it must not go on.
+        self.draining = True
+        if self._slot is not None:
+            self._slot.kill()
+        if ending.reason == "timeout":
+            self._log(self._words.timed_out(self._now_ms(), request_id, spec.timeout_s), running)
+            message = f"RequestId: {request_id} Error: Task timed out after {spec.timeout_s:.2f} seconds"
+            return error_object(error_type, message), "timeout", error_type
+        if ending.reason == "file-system-lost":
+            return b"", "error", error_type
+        reason = exit_reason(ending.status)
+        self._log(self._words.exited(request_id, reason, error_type), running)
+        return error_object(error_type, f"RequestId: {request_id} Error: {reason}"), "error", error_type
+
+    def _error_type(self, ending: _Ending) -> str:
+        if ending.error_type is not None:
+            return ending.error_type
+        if ending.reason == "timeout":
+            return "Sandbox.Timedout"
+        if ending.reason == "file-system-lost":
+            return "EFSIOException"
+        killed = ending.status in (-9, 128 + 9)
+        if killed and self._slot is not None and self._slot.group.out_of_memory():
+            return "Runtime.OutOfMemory"
+        return "Runtime.ExitError"
+
+    # Between invocations, and the end
+
+    def _freeze_soon(self, seconds: float = _FREEZE_AFTER) -> None:
+        if self._freezing is None:
+            self._freezing = asyncio.get_running_loop().call_later(seconds, self._freeze)
+
+    def _freeze(self) -> None:
+        self._freezing = None
+        # A runtime that has not asked for its next event has not finished with its last.
+        if self._running is not None or self._slot is None or self._frozen or self._door is None:
+            return
+        left = self._rested + _FREEZE_AFTER - asyncio.get_running_loop().time()
+        if left > 0.001:
+            self._freeze_soon(left)
+            return
+        self._slot.group.freeze()
+        self._frozen = True
+
+    def _thaw(self) -> None:
+        if self._frozen and self._slot is not None:
+            self._slot.group.thaw()
+            self._frozen = False
+
+    async def _leave_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is None:
+            return
+        self._frozen = False
+        self._door = None
+        slot.kill()
+        if self.mount_id is not None:
+            mount_id, self.mount_id = self.mount_id, None
+            try:
+                await self._file_server.unmount(mount_id)
+            except FsdError as error:
+                _log.warning("environment %s: unmount: %s", self.id, error)
+        await self._end_slot(slot)
+
+    # Logs
+
+    def _read_output(self, *, flush: bool = False) -> None:
+        if self._output is None or self._slot is None or self._slot.output < 0:
+            return
+        events, over = self._output.read()
+        if flush or over:
+            events += self._output.rest()
+        if over:
+            asyncio.get_running_loop().remove_reader(self._slot.output)
+        for event in events:
+            self._log(event)
+        if self._running is None:
+            self._ship()
+
+    def _log(self, event: str | None, running: _Running | None = None) -> None:
+        if event is None:
+            return
+        self._events.append((self._now_ms(), event))
+        running = running or self._running
+        if running is not None and running.invocation.tail_log:
+            running.tail.append(event if event.endswith("\n") else f"{event}\n")
+
+    def _ship(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            spec = self.spec
+            self._shipping.put((spec.account, spec.region, spec.group, self.log_stream), events)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
+
+
+def _tail(events: list[str]) -> bytes:
+    return "".join(events).encode()[-_TAIL_BYTES:]
+
+
+def _trace_id() -> str:
+    """An unsampled X-Ray trace header."""
+    root = f"1-{int(time.time()):08x}-{secrets.token_hex(12)}"
+    return f"Root={root};Parent={secrets.token_hex(8)};Sampled=0"

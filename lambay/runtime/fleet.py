@@ -1,0 +1,304 @@
+"""This machine's execution environments: found warm or built, lent for invocations, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lambay.clock import Clock
+from lambay.runtime import interpreters, kernel, packages
+from lambay.runtime.cgroups import ControlGroups
+from lambay.runtime.environment import Environment
+from lambay.runtime.identities import Identities
+from lambay.runtime.leftovers import end_slots
+from lambay.runtime.log_shipping import LogShipping, WriteLog
+from lambay.runtime.sandbox import make_etc
+from lambay.runtime.scratch import Scratch
+from lambay.runtime.seccomp import filter_program
+from lambay.runtime.slot import Host, Language, ServeEndpoint, Slot
+from lambay.runtime.slots import Slots
+from lambay.runtime.spawner import Spawner
+from lambay.runtime.spec import (
+    Credentials,
+    EnvironmentSpec,
+    FileServer,
+    Invocation,
+    Outcome,
+    Runtime,
+    RuntimeUnavailable,
+)
+from lambay.settings import Settings
+
+_log = logging.getLogger("lambay.runtime")
+
+
+class Fleet(Protocol):
+    """What functions need of whoever runs environments, here or on other machines."""
+
+    async def acquire(self, spec: EnvironmentSpec) -> Environment: ...
+
+    async def invoke(self, environment: Environment, invocation: Invocation) -> Outcome: ...
+
+    def release(self, environment: Environment) -> None: ...
+
+    async def drain(self, key_prefix: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """Numbers of environments; `environments` counts them by their spec's key."""
+
+    busy: int
+    idle: int
+    ready_slots: int
+    environments: dict[str, int]
+
+
+class LocalFleet:
+    """One for each server.
+
+    `credentials` issues the role's session for an environment; `write_log` takes its log events (account,
+    Region, group, stream, [(ms, text)]); `serve_endpoint` serves Lambay's AWS API on a listening socket
+    inside a sandbox until the result is closed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        file_server: FileServer,
+        credentials: Callable[[EnvironmentSpec], Awaitable[Credentials]],
+        write_log: WriteLog,
+        serve_endpoint: ServeEndpoint,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._file_server = file_server
+        self._credentials = credentials
+        self._shipping = LogShipping(write_log)
+        self._control_groups = ControlGroups(settings.tag)
+        self._identities = Identities()
+        self._scratch = Scratch(settings.data_dir / "scratch")
+        self._spawner = Spawner()
+        run_dir = settings.run_dir
+        self._host = Host(
+            run_dir=run_dir,
+            etc=run_dir / "etc",
+            seccomp=run_dir / "seccomp.bpf",
+            control_groups=self._control_groups,
+            scratch=self._scratch,
+            spawner=self._spawner,
+            serve_endpoint=serve_endpoint,
+        )
+        self._slots = Slots(self._host, self._identities, settings.warm_slots)
+        self._languages: dict[str, Language] = {}
+        self._environments: set[Environment] = set()
+        self._idle: dict[str, list[Environment]] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+        self._reaper: asyncio.Task[None] | None = None
+        self._rested = asyncio.Event()
+        file_server.on_death(self._lose)
+
+    async def start(self) -> None:
+        """Remove what an earlier instance left, then be ready. Raises OSError, RuntimeError."""
+        await asyncio.to_thread(self._prepare)
+        self._reaper = asyncio.create_task(self._reap(), name="idle environments")
+
+    async def stop(self) -> None:
+        """End every environment and give everything back; safe to call twice."""
+        if self._reaper is None:
+            return
+        self._reaper.cancel()
+        self._reaper = None
+        for environment in list(self._environments):
+            self._end(environment)
+        while self._endings:
+            await asyncio.wait(set(self._endings))
+        await self._slots.stop()
+        await self._shipping.flush()
+        await asyncio.to_thread(self._clear)
+
+    async def prepare(self, runtime: str) -> None:
+        """Have spare sandboxes started for a runtime that will be used soon. Raises RuntimeUnavailable."""
+        self._slots.refill(await self._language(runtime))
+
+    async def settled(self) -> None:
+        """Return once the spare sandboxes are up and environments that were to end have ended."""
+        await self._slots.settled()
+        while self._endings:
+            await asyncio.wait(set(self._endings))
+
+    async def acquire(self, spec: EnvironmentSpec) -> Environment:
+        """An idle environment of the spec's key, or a new one that has been through its Init phase.
+
+        It belongs to the caller until `release`. Raises RuntimeUnavailable, SandboxFailure, MountFailure,
+        FileSystemLost.
+        """
+        idle = self._idle.get(spec.key)
+        while idle:
+            environment = idle.pop()
+            if environment.usable and environment.outlasted_by_credentials():
+                return environment
+            self._end(environment)
+        return await self._build(spec)
+
+    async def invoke(self, environment: Environment, invocation: Invocation) -> Outcome:
+        """Run one event in an acquired environment.
+
+        Raises FileSystemLost; where a failed Init is repeated, also what `acquire` raises.
+        """
+        return await environment.invoke(invocation)
+
+    def release(self, environment: Environment) -> None:
+        """Give an environment back: it waits for its next invocation, or ends if it cannot have one."""
+        if not environment.usable:
+            self._end(environment)
+            return
+        self._idle.setdefault(environment.spec.key, []).append(environment)
+        environment.rest()
+        if not self._rested.is_set():
+            self._rested.set()
+
+    async def drain(self, key_prefix: str) -> None:
+        """End the environments whose key begins so: idle ones now, busy ones after their invocation."""
+        for key in [key for key in self._idle if key.startswith(key_prefix)]:
+            for environment in self._idle.pop(key):
+                self._end(environment)
+        for environment in self._environments:
+            if environment.spec.key.startswith(key_prefix):
+                environment.draining = True
+
+    async def flush_logs(self) -> None:
+        """Return once all log events so far are written."""
+        await self._shipping.flush()
+
+    def status(self) -> FleetStatus:
+        idle = sum(len(environments) for environments in self._idle.values())
+        counts = Counter(environment.spec.key for environment in self._environments)
+        return FleetStatus(len(self._environments) - idle, idle, self._slots.ready, dict(counts))
+
+    def runtimes(self) -> tuple[Runtime, ...]:
+        """Lambda's Python runtimes as this host has them; starts interpreters to ask, so it blocks."""
+        return tuple(_examine(name)[0] for name in interpreters.RUNTIMES)
+
+    # How
+
+    def _prepare(self) -> None:
+        run_dir = self._settings.run_dir
+        slots = run_dir / "slots"
+        self._control_groups.start()
+        end_slots(slots)
+        slots.mkdir(parents=True, exist_ok=True)
+        # Slots' mounts are for this host and their own sandbox, whatever the propagation of /run.
+        kernel.make_mount_point(slots, shared=False)
+        make_etc(self._host.etc)
+        self._host.seccomp.write_bytes(filter_program())
+        self._scratch.start()
+        self._identities.start()
+
+    def _clear(self) -> None:
+        self._spawner.stop()
+        self._control_groups.stop()
+        end_slots(self._settings.run_dir / "slots")
+        self._scratch.stop()
+        self._identities.stop()
+
+    async def _language(self, runtime: str) -> Language:
+        known = self._languages.get(runtime)
+        if known is not None:
+            return known
+        examined, language = await asyncio.to_thread(_examine, runtime)
+        if language is None:
+            raise RuntimeUnavailable(runtime, examined.reason)
+        return self._languages.setdefault(runtime, language)
+
+    async def _take_slot(self, spec: EnvironmentSpec) -> Slot:
+        return await self._slots.take(await self._language(spec.runtime))
+
+    async def _build(self, spec: EnvironmentSpec) -> Environment:
+        environment = Environment(
+            spec,
+            clock=self._clock,
+            file_server=self._file_server,
+            shipping=self._shipping,
+            credentials=self._credentials,
+            take_slot=self._take_slot,
+            end_slot=self._slots.end,
+            gone=self._end,
+        )
+        self._environments.add(environment)
+        try:
+            await environment.start()
+        except BaseException:
+            self._end(environment)
+            raise
+        finally:
+            language = self._languages.get(spec.runtime)
+            if language is not None:
+                self._slots.refill(language)
+        return environment
+
+    def _end(self, environment: Environment) -> None:
+        if environment not in self._environments:
+            return
+        self._environments.discard(environment)
+        idle = self._idle.get(environment.spec.key)
+        if idle is not None and environment in idle:
+            idle.remove(environment)
+        if idle is not None and not idle:
+            self._idle.pop(environment.spec.key, None)
+        self._background(environment.end())
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+
+    def _lose(self, mounts: Sequence[str]) -> None:
+        lost = set(mounts)
+        for environment in list(self._environments):
+            if environment.mount_id in lost:
+                environment.lose_file_system()
+
+    async def _reap(self) -> None:
+        """End what has been idle for too long, by the clock."""
+        while True:
+            await self._rested.wait()
+            idle = [environment for waiting in self._idle.values() for environment in waiting]
+            limit = self._settings.idle_seconds
+            due = [each for each in idle if each.idle_since + limit <= self._clock.time()]
+            for environment in due:
+                self._end(environment)
+            rest = [each.idle_since for each in idle if each not in due]
+            if rest:
+                await self._clock.sleep(min(rest) + limit - self._clock.time())
+            else:
+                self._rested.clear()
+
+
+def _examine(runtime: str) -> tuple[Runtime, Language | None]:
+    if runtime not in interpreters.RUNTIMES:
+        known = ", ".join(interpreters.RUNTIMES)
+        return Runtime(runtime, False, reason=f"not supported here; these are: {known}"), None
+    version = runtime.removeprefix("python")
+    interpreter = interpreters.find(runtime)
+    if interpreter is None:
+        reason = (
+            f"this host has no {runtime} interpreter; install one (apt-get install {runtime}, "
+            f"uv python install {version} or pyenv install {version}), then run: {_build_command(runtime)}"
+        )
+        return Runtime(runtime, False, reason=reason), None
+    built = packages.built(runtime)
+    if built is None:
+        reason = f"its packages are not built for {interpreter.executable}; run: {_build_command(runtime)}"
+        return Runtime(runtime, False, interpreter.executable, reason), None
+    return Runtime(runtime, True, interpreter.executable), Language(interpreter, built)
+
+
+def _build_command(runtime: str) -> str:
+    return f"{os.path.join('.venv', 'bin', 'python')} -m lambay.runtime.packages {runtime}"

@@ -1,0 +1,165 @@
+"""The Lambda Runtime API of one sandbox, on its own loopback.
+
+Follows the Lambda Developer Guide, "Using the Lambda runtime API for custom runtimes" (version 2018-06-01),
+with the answers of AWS's Runtime Interface Emulator where the guide is silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Protocol
+
+import httptools
+import msgspec
+
+MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
+"""What a function may answer: 6 MB, and the room that Lambda leaves for the envelope."""
+
+_VERSION = "/2018-06-01/runtime"
+_NEXT = f"{_VERSION}/invocation/next".encode()
+_INVOCATION = f"{_VERSION}/invocation/".encode()
+_INIT_ERROR = f"{_VERSION}/init/error".encode()
+_ACCEPTED = (
+    b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
+)
+_ERROR_TYPE = b"lambda-runtime-function-error-type"
+
+
+class RuntimeCalls(Protocol):
+    """Who answers a sandbox: its environment. The methods return False for a call out of order."""
+
+    def next(self, door: Door) -> bool:
+        """The runtime is ready; the door takes the event now or later, through `deliver`."""
+
+    def respond(self, request_id: str, payload: bytes) -> bool: ...
+
+    def respond_too_large(self, request_id: str, size: int) -> bool: ...
+
+    def fail(self, request_id: str, payload: bytes, error_type: str) -> bool: ...
+
+    def fail_init(self, payload: bytes, error_type: str) -> bool: ...
+
+    def running(self) -> str | None:
+        """The request id of the invocation under way."""
+
+    def left(self, door: Door) -> None:
+        """The connection behind the door has ended."""
+
+
+class Door(asyncio.Protocol):
+    """One connection of a runtime."""
+
+    __slots__ = ("_body", "_calls", "_error_type", "_parser", "_size", "_transport", "_url")
+
+    def __init__(self, calls: RuntimeCalls) -> None:
+        self._calls = calls
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._error_type = ""
+        self._body: list[bytes] = []
+        self._size = 0
+
+    def deliver(self, headers: Mapping[str, str], event: bytes) -> None:
+        """Answer the pending `next` with an event; header values may be any text."""
+        if self._transport is None:
+            return
+        lines = [
+            "HTTP/1.1 200 OK",
+            "Content-Type: application/json",
+            f"Content-Length: {len(event)}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            "\r\n",
+        ]
+        self._transport.write("\r\n".join(lines).encode() + event)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._calls.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, "InvalidRequest", f"not an HTTP request: {error}")
+            if self._transport is not None:
+                self._transport.close()
+
+    # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._error_type = ""
+        self._body = []
+        self._size = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered == _ERROR_TYPE:
+            self._error_type = value.decode(errors="replace")
+        elif lowered == b"expect" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        # What is too large is counted, not kept.
+        if self._size <= MAX_RESPONSE_BYTES:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        method = self._parser.get_method()
+        url = self._url.partition(b"?")[0]
+        if url == _NEXT and method == b"GET":
+            if not self._calls.next(self):
+                self._refuse(
+                    HTTPStatus.FORBIDDEN, "InvalidStateTransition", "the runtime asks for an event already"
+                )
+        elif url.startswith(_INVOCATION) and method == b"POST":
+            request_id, _, verb = url[len(_INVOCATION) :].decode(errors="replace").partition("/")
+            self._finish(request_id, verb)
+        elif url == _INIT_ERROR and method == b"POST":
+            self._answer(self._calls.fail_init(b"".join(self._body), self._error_type or "Runtime.Unknown"))
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {url.decode(errors='replace')} here")
+
+    def _finish(self, request_id: str, verb: str) -> None:
+        if verb not in ("response", "error"):
+            self._refuse(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {verb!r} of an invocation")
+        elif self._calls.running() != request_id:
+            self._refuse(HTTPStatus.BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
+        elif self._size > MAX_RESPONSE_BYTES:
+            self._calls.respond_too_large(request_id, self._size)
+            limit = f"Exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", limit)
+        elif verb == "response":
+            self._answer(self._calls.respond(request_id, b"".join(self._body)))
+        else:
+            error_type = self._error_type or "Runtime.Unknown"
+            self._answer(self._calls.fail(request_id, b"".join(self._body), error_type))
+
+    def _answer(self, in_order: bool) -> None:
+        if not in_order:
+            self._refuse(HTTPStatus.FORBIDDEN, "InvalidStateTransition", "not in the state for this call")
+        elif self._transport is not None:
+            self._transport.write(_ACCEPTED)
+
+    def _refuse(self, status: HTTPStatus, kind: str, message: str) -> None:
+        if self._transport is None:
+            return
+        body = msgspec.json.encode({"errorMessage": message, "errorType": kind})
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._transport.write(head.encode() + body)

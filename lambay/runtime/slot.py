@@ -1,0 +1,375 @@
+"""A slot: one sandbox that is started before it is known what for.
+
+The host directory RUN_DIR/slots/N is a mount point with shared propagation; whatever is mounted below it
+later (code at var/task, layers at opt, the file system at mnt/NAME, a larger tmp) appears in the sandbox,
+which runs already. Claiming a slot is those mounts and one message to the interpreter that waits in it. A
+slot serves one execution environment and ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from lambay.runtime import kernel
+from lambay.runtime.cgroups import ControlGroup, ControlGroups
+from lambay.runtime.interpreters import Interpreter
+from lambay.runtime.runtime_api import Door, RuntimeCalls
+from lambay.runtime.sandbox import BOOTSTRAP, Sandbox, Tree, bootstraps
+from lambay.runtime.scratch import Scratch
+from lambay.runtime.spawner import Spawner
+from lambay.runtime.spec import Closer, SandboxFailure
+
+RUNTIME_API_PORT = 9001
+ENDPOINT_PORT = 4566
+DEFAULT_SCRATCH_MB = 512
+
+# An interpreter that has started cannot take these on; see environ(7), ld.so(8), mallopt(3).
+_EXEC_PREFIXES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
+_EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
+
+LIBRARY_PATH = (
+    "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
+)
+COMMAND_PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
+
+_log = logging.getLogger("lambay.runtime")
+
+ServeEndpoint = Callable[[socket.socket], Awaitable[Closer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What every slot of a fleet is made with."""
+
+    run_dir: Path
+    etc: Path
+    seccomp: Path
+    control_groups: ControlGroups
+    scratch: Scratch
+    spawner: Spawner
+    serve_endpoint: ServeEndpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """An interpreter with its packages: what a slot has running before it is claimed."""
+
+    interpreter: Interpreter
+    packages: Path
+
+
+def fixed_environment() -> dict[str, str]:
+    """The variables that are the same in every environment."""
+    return {
+        "PATH": COMMAND_PATH,
+        "LD_LIBRARY_PATH": LIBRARY_PATH,
+        "PYTHONPATH": "/var/runtime",
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{RUNTIME_API_PORT}",
+    }
+
+
+class _Unclaimed:
+    """Who answers the Runtime API of a slot before it has a function: nobody has any business there."""
+
+    def next(self, door: Door) -> bool:
+        return False
+
+    def respond(self, request_id: str, payload: bytes) -> bool:
+        return False
+
+    def respond_too_large(self, request_id: str, size: int) -> bool:
+        return False
+
+    def fail(self, request_id: str, payload: bytes, error_type: str) -> bool:
+        return False
+
+    def fail_init(self, payload: bytes, error_type: str) -> bool:
+        return False
+
+    def running(self) -> str | None:
+        return None
+
+    def left(self, door: Door) -> None:
+        return None
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """Made by `Slot.start`; every method belongs to the event loop's thread."""
+
+    number: int
+    uid: int
+    language: Language
+    tree: Tree
+    group: ControlGroup
+    _host: Host
+    calls: RuntimeCalls = field(default_factory=_Unclaimed)
+    output: int = -1
+    warm: bool = False
+    _process: subprocess.Popen[bytes] | None = None
+    _network: int = -1
+    _pidfd: int = -1
+    _first: int = -1
+    _channel: socket.socket | None = None
+    _servers: list[Closer] = field(default_factory=list)
+    _exited: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _sent: bool = False
+    _ended: bool = False
+
+    @classmethod
+    async def start(cls, host: Host, number: int, uid: int, language: Language) -> Slot:
+        """A running sandbox whose interpreter is on its way. Raises SandboxFailure."""
+        tree = Tree(host.run_dir / "slots" / str(number))
+        try:
+            group = host.control_groups.make(f"slot-{number}")
+        except OSError as error:
+            raise SandboxFailure(f"control group of slot {number}: {error}") from error
+        slot = cls(number, uid, language, tree, group, host)
+        try:
+            await asyncio.to_thread(slot._prepare)
+            await slot._launch()
+        except BaseException as error:
+            await slot.end()
+            if isinstance(error, OSError | subprocess.SubprocessError):
+                raise SandboxFailure(f"slot {number}: {error}") from error
+            raise
+        return slot
+
+    @property
+    def exited(self) -> asyncio.Future[int]:
+        """Resolves to the exit status of the sandbox's first process: 128 and the number, if by a signal."""
+        return self._exited
+
+    async def ready(self) -> None:
+        """Return once the interpreter waits for its function, or has ended."""
+        waiting = asyncio.ensure_future(self._ready.wait())
+        await asyncio.wait((waiting, self._exited), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    def mount_code(self, code: Path, layers: Sequence[Path]) -> None:
+        """Raises OSError."""
+        kernel.bind_read_only(code, self.tree.task)
+        if len(layers) == 1:
+            kernel.bind_read_only(layers[0], self.tree.opt)
+        elif layers:
+            kernel.mount_overlay(tuple(layers), self.tree.opt)
+
+    async def resize_scratch(self, megabytes: int) -> None:
+        if megabytes != DEFAULT_SCRATCH_MB:
+            await asyncio.to_thread(self._host.scratch.mount, self.tree.tmp, megabytes, self.uid, self.uid)
+
+    def run(self, environment: Mapping[str, str]) -> None:
+        """Give the waiting interpreter its function; it may call the Runtime API from now on."""
+        assert self._channel is not None
+        command: list[str] | None = None
+        if _needs_exec(environment):
+            command = [str(self.language.interpreter.sandbox_executable), BOOTSTRAP, "run"]
+            if wrapper := environment.get(_EXEC_WRAPPER):
+                command.insert(0, wrapper)
+        message = msgspec.json.encode({"environment": environment, "exec": command})
+        # At most 4 KiB of user variables and some of Lambda's: always within the socket's buffer.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._channel.sendall(message)
+            self._channel.shutdown(socket.SHUT_WR)
+        # An interpreter still on its way will find it there, but must find somebody to greet as well.
+        self._sent = True
+        if self._ready.is_set():
+            self._hang_up()
+
+    def kill(self) -> None:
+        self.group.kill()
+
+    async def end(self) -> None:
+        """Kill what runs and give everything back. Safe to call twice."""
+        if self._ended:
+            return
+        self._ended = True
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            server.close()
+        self._hang_up()
+        self.group.kill()
+        if self._process is not None:
+            # Killed before it was in its group, it would not have been among those.
+            if not self._exited.done() and not self.warm:
+                self._process.kill()
+            await self._exited
+        if self.output >= 0:
+            loop.remove_reader(self.output)
+            os.close(self.output)
+            self.output = -1
+        if self._network >= 0:
+            os.close(self._network)
+        await asyncio.to_thread(self._clear)
+
+    def _prepare(self) -> None:
+        self.tree.make(self.uid)
+        kernel.make_mount_point(self.tree.root, shared=True)
+        self._host.scratch.mount(self.tree.tmp, DEFAULT_SCRATCH_MB, self.uid, self.uid)
+
+    async def _launch(self) -> None:
+        loop = asyncio.get_running_loop()
+        status_end, status = os.pipe2(os.O_CLOEXEC)
+        block, release = os.pipe2(os.O_CLOEXEC)
+        self.output, written = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.output, False)
+        os.set_blocking(status_end, False)
+        ours, theirs = socket.socketpair()
+        seccomp = os.open(self._host.seccomp, os.O_RDONLY | os.O_CLOEXEC)
+        arguments = os.memfd_create("bwrap", os.MFD_CLOEXEC)
+
+        def command() -> tuple[Sequence[str], Sequence[int]]:
+            sandbox = self._sandbox()
+            told = sandbox.arguments(seccomp=seccomp, status=status, block=block)
+            os.pwrite(arguments, b"\0".join(part.encode() for part in told) + b"\0", 0)
+            # From a file, so that the function does not find the host's paths in /proc/1/cmdline.
+            line = ["bwrap", "--args", str(arguments), "--", *sandbox.launch()]
+            return line, (seccomp, status, block, arguments)
+
+        try:
+            started = await self._host.spawner.spawn(
+                command,
+                (RUNTIME_API_PORT, ENDPOINT_PORT),
+                stdin=theirs.fileno(),
+                output=written,
+            )
+        except BaseException:
+            ours.close()
+            os.close(status_end)
+            os.close(release)
+            raise
+        finally:
+            theirs.close()
+            for descriptor in (status, block, written, seccomp, arguments):
+                os.close(descriptor)
+        self._channel, self._network, self._process = ours, started.network, started.process
+        self._watch(started.process)
+        try:
+            await self._serve(started.listeners)
+            self._confine(await self._first_process(status_end))
+            os.write(release, b"1")
+        finally:
+            os.close(status_end)
+            os.close(release)
+        ours.setblocking(False)
+        loop.add_reader(ours, self._heard)
+
+    def _sandbox(self) -> Sandbox:
+        interpreter = self.language.interpreter
+        mounts = {"/var/runtime": self.language.packages, "/var/rapid": bootstraps()}
+        if not interpreter.in_usr:
+            mounts["/var/lang"] = interpreter.prefix
+        return Sandbox(
+            tree=self.tree,
+            etc=self._host.etc,
+            uid=self.uid,
+            command=(str(interpreter.sandbox_executable), BOOTSTRAP),
+            mounts=mounts,
+            masked=interpreter.site_directories,
+            environment=fixed_environment(),
+        )
+
+    async def _serve(self, listeners: Sequence[socket.socket]) -> None:
+        loop = asyncio.get_running_loop()
+        runtime_api, endpoint = listeners
+        self._servers.append(await loop.create_server(lambda: Door(self.calls), sock=runtime_api))
+        self._servers.append(await self._host.serve_endpoint(endpoint))
+
+    async def _first_process(self, status: int) -> int:
+        """The host's pid of the sandbox's process 1, as bubblewrap tells it; it waits until released."""
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Event = asyncio.Event()
+        loop.add_reader(status, readable.set)
+        told = b""
+        try:
+            while b"}" not in told:
+                await readable.wait()
+                readable.clear()
+                try:
+                    part = os.read(status, 65536)
+                except BlockingIOError:
+                    continue
+                if not part:
+                    text = "; ".join(line.strip() for line in self._said())
+                    raise SandboxFailure(f"slot {self.number}: bubblewrap: {text or 'ended at once'}")
+                told += part
+        finally:
+            loop.remove_reader(status)
+        return int(json.loads(told)["child-pid"])
+
+    def _said(self) -> list[str]:
+        with contextlib.suppress(OSError):
+            return os.read(self.output, 65536).decode(errors="replace").splitlines()
+        return []
+
+    def _confine(self, pid: int) -> None:
+        self._first = os.pidfd_open(pid)
+        self.group.enter(pid)
+        # If the machine runs out of memory, functions go first.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/oom_score_adj").write_text("500")
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        self._pidfd = os.pidfd_open(process.pid)
+
+        def ended() -> None:
+            loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            if not self._exited.done():
+                self._exited.set_result(process.wait())
+
+        loop.add_reader(self._pidfd, ended)
+
+    def _heard(self) -> None:
+        """The interpreter's byte has come, or its end."""
+        if self._channel is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._channel)
+        with contextlib.suppress(OSError):
+            self.warm = bool(self._channel.recv(16))
+        self._ready.set()
+        if self._sent:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
+            self._channel = None
+
+    def _clear(self) -> None:
+        if self._first >= 0:
+            # With process 1 its whole namespace has ended.
+            select.select([self._first], [], [])
+            os.close(self._first)
+        try:
+            self.tree.remove()
+            self.group.remove()
+        except OSError as error:
+            _log.warning("slot %d: %s", self.number, error)
+
+
+def _needs_exec(environment: Mapping[str, str]) -> bool:
+    fixed = fixed_environment()
+    return any(
+        (name.startswith(_EXEC_PREFIXES) or name == _EXEC_WRAPPER) and fixed.get(name) != value
+        for name, value in environment.items()
+    )

@@ -1,0 +1,95 @@
+"""The supply of slots: some are kept ready for every language in use, others are started when asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+from lambay.runtime.identities import Identities
+from lambay.runtime.slot import Host, Language, Slot
+
+_log = logging.getLogger("lambay.runtime")
+
+# More starts at once only take the processor from each other.
+_STARTS_AT_ONCE = 8
+
+
+class Slots:
+    """`spare` is how many are kept ready for each language."""
+
+    def __init__(self, host: Host, identities: Identities, spare: int) -> None:
+        self._host = host
+        self._identities = identities
+        self._spare = spare
+        self._ready: dict[Language, deque[Slot]] = {}
+        self._started = 0
+        self._starting: dict[Language, int] = {}
+        self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
+        self._refills: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def ready(self) -> int:
+        return sum(len(waiting) for waiting in self._ready.values())
+
+    async def take(self, language: Language) -> Slot:
+        """A slot, ready if there is one; `refill` is due when there is time for it. Raises SandboxFailure."""
+        waiting = self._ready.setdefault(language, deque())
+        while waiting:
+            # The oldest is the likeliest to have its interpreter up.
+            slot = waiting.popleft()
+            if not slot.exited.done():
+                return slot
+            await self.end(slot)
+        return await self._start(language)
+
+    def refill(self, language: Language) -> None:
+        """Start, in the background, what is missing of the spare ones."""
+        waiting = self._ready.setdefault(language, deque())
+        missing = self._spare - len(waiting) - self._starting.get(language, 0)
+        for _ in range(0 if self._stopping else missing):
+            self._starting[language] = self._starting.get(language, 0) + 1
+            task = asyncio.create_task(self._add(language), name="spare slot")
+            self._refills.add(task)
+            task.add_done_callback(self._refills.discard)
+
+    async def end(self, slot: Slot) -> None:
+        await slot.end()
+        self._identities.give_back(slot.uid)
+
+    async def settled(self) -> None:
+        """Return once all refills under way are done and their interpreters wait."""
+        while self._refills:
+            await asyncio.wait(set(self._refills))
+        for waiting in self._ready.values():
+            for slot in waiting:
+                await slot.ready()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._refills:
+            await asyncio.wait(set(self._refills))
+        spare = [slot for waiting in self._ready.values() for slot in waiting]
+        self._ready.clear()
+        await asyncio.gather(*(self.end(slot) for slot in spare))
+
+    async def _start(self, language: Language) -> Slot:
+        async with self._starts:
+            self._started += 1
+            uid = self._identities.take()
+            try:
+                return await Slot.start(self._host, self._started, uid, language)
+            except BaseException:
+                self._identities.give_back(uid)
+                raise
+
+    async def _add(self, language: Language) -> None:
+        try:
+            slot = await self._start(language)
+        except Exception as error:
+            _log.warning("no spare sandbox: %s", error)
+            return
+        finally:
+            self._starting[language] -= 1
+        self._ready[language].append(slot)

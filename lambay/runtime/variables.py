@@ -1,0 +1,38 @@
+"""A function's environment variables: Lambda Developer Guide, "Defined runtime environment variables"."""
+
+from __future__ import annotations
+
+from lambay.runtime.slot import ENDPOINT_PORT, fixed_environment
+from lambay.runtime.spec import Credentials, EnvironmentSpec
+
+
+def environment_variables(spec: EnvironmentSpec, credentials: Credentials, log_stream: str) -> dict[str, str]:
+    """Lambda's own and the user's; the user's win except over the reserved ones."""
+    variables = {
+        **fixed_environment(),
+        "SHLVL": "0",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        **spec.variables,
+        "_HANDLER": spec.handler,
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "AWS_REGION": spec.region,
+        "AWS_DEFAULT_REGION": spec.region,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{spec.runtime}",
+        "AWS_LAMBDA_FUNCTION_NAME": spec.function_name,
+        "AWS_LAMBDA_FUNCTION_VERSION": spec.version,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(spec.memory_mb),
+        "AWS_LAMBDA_LOG_GROUP_NAME": spec.group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+        "AWS_LAMBDA_LOG_FORMAT": spec.log_format,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": spec.initialization_type,
+        "AWS_LAMBDA_RUNTIME_API": fixed_environment()["AWS_LAMBDA_RUNTIME_API"],
+        "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        "AWS_SESSION_TOKEN": credentials.session_token,
+    }
+    if spec.log_format == "JSON" and spec.application_log_level:
+        variables["AWS_LAMBDA_LOG_LEVEL"] = spec.application_log_level
+    # Where Lambay answers inside the sandbox; a user may point a client elsewhere, at a peer on the loopback.
+    variables.setdefault("AWS_ENDPOINT_URL", f"http://127.0.0.1:{ENDPOINT_PORT}")
+    return variables
