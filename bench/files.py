@@ -2,13 +2,14 @@
 
     .venv/bin/python -m bench.files [--quick] [--repeat 3] [--json FILE]
 
-fsd runs as functions use it: the access point's identity on every operation, locks, coherence and metering on,
-and nothing throttles. The load comes from `fsbench` (native, in the crate): it asks ext4 for ten times what any
-FUSE server here answers, so it is not what limits a row. Each figure is the best of the repetitions; the systems
-take turns, so that a busy neighbour on the machine meets all of them.
+fsd runs as functions use it: the access point's identity on every operation, locks, coherence and
+metering on, and nothing throttles. The load comes from `fsbench` (native, in the crate): it asks ext4
+for ten times what any FUSE server here answers, so it is not what limits a row. Each figure is the best
+of the repetitions; the systems take turns, so that a busy neighbour on the machine meets all of them.
 
-"cold" means: what the client remembers of names and attributes was dropped (metadata), or neither the file's
-pages nor those beneath it were in memory (data). The disk is part of the figure then, for ext4 as for the rest.
+"cold" means: what the client remembers of names and attributes was dropped (metadata), or neither the
+file's pages nor those beneath it were in memory (data). The disk is part of the figure then, for ext4 as
+for the rest.
 """
 
 from __future__ import annotations
@@ -216,7 +217,8 @@ def fsd(scratch: Path) -> Iterator[tuple[System, str]]:
         )
         note = (
             f"fsd      {hello['version']}, transport {hello['transport']}, passthrough "
-            f"{'on' if hello.get('passthrough') else 'off'}, acts as {UID}:{GID}; locks, coherence and metering on"
+            f"{'on' if hello.get('passthrough') else 'off'}, acts as {UID}:{GID}; "
+            "locks, coherence and metering on"
         )
         yield System("fsd", mountpoint, backing), note
         call("shutdown")
@@ -325,7 +327,7 @@ def data(load: Load, system: System, scale: Scale, rows: Rows) -> None:
 
 
 def _cached_beneath(load: Load, directory: Path, large: Path) -> dict[str, float]:
-    """The pages are in memory beneath the mount but not in the client's cache; natively there is one cache."""
+    """In memory beneath the mount but not in the client's cache; natively there is one cache."""
     load.run("read", directory, 0)
     if directory.parent.is_mount():
         fd = os.open(large, os.O_RDONLY)
