@@ -18,7 +18,8 @@ def sent(prepared: Any) -> Request:
     """What the server sees of botocore's prepared request."""
     url = urlsplit(prepared.url)
     headers = {
-        name.lower(): value if isinstance(value, str) else value.decode() for name, value in prepared.headers.items()
+        name.lower(): value if isinstance(value, str) else value.decode()
+        for name, value in prepared.headers.items()
     }
     headers.setdefault("host", url.netloc)
     body = prepared.body or b""

@@ -116,12 +116,16 @@ def test_the_anonymous_operations_are_those_of_the_models():
 
 
 async def test_signature_version_2_is_refused_by_s3(identity):
-    error = await refusal(identity, Request("GET", "/", "", {"authorization": "AWS test:abc="}), "s3", "ListBuckets")
+    error = await refusal(
+        identity, Request("GET", "/", "", {"authorization": "AWS test:abc="}), "s3", "ListBuckets"
+    )
     assert error.code == "InvalidRequest"
     assert "Please use AWS4-HMAC-SHA256" in error.message
 
 
-@pytest.mark.parametrize(("offset", "phrase"), [(-301, "Signature expired: "), (301, "Signature not yet current: ")])
+@pytest.mark.parametrize(
+    ("offset", "phrase"), [(-301, "Signature expired: "), (301, "Signature not yet current: ")]
+)
 async def test_a_clock_five_minutes_off_is_refused(identity, monkeypatch, offset, phrase):
     error = await refusal(identity, signed_at(monkeypatch, offset), "efs")
     assert error.code == "InvalidSignatureException"
@@ -213,7 +217,9 @@ async def test_a_sessions_key_needs_its_token(identity, records):
     assert (await refusal(identity, stolen, "efs")).code == "UnrecognizedClientException"
     altered = signed(**key, token="A" + issued.session_token[1:])
     assert (await refusal(identity, altered, "efs")).code == "UnrecognizedClientException"
-    assert (await refusal(identity, signed(**key, token="no token", service="s3"), "s3")).code == "InvalidToken"
+    assert (
+        await refusal(identity, signed(**key, token="no token", service="s3"), "s3")
+    ).code == "InvalidToken"
 
 
 async def test_sessions_end_when_the_store_is_emptied(identity, records, store):

@@ -48,7 +48,13 @@ def test_presigned_queries_of_botocore_verify(path, query, service):
     assert (signature.kind, signature.expires) == ("query", 60)
 
 
-@given(PATHS, QUERIES, st.binary(max_size=20), SERVICES, st.sampled_from(["method", "path", "query", "body", "header"]))
+@given(
+    PATHS,
+    QUERIES,
+    st.binary(max_size=20),
+    SERVICES,
+    st.sampled_from(["method", "path", "query", "body", "header"]),
+)
 def test_an_altered_request_does_not_verify(path, query, body, service, part):
     request = signed("PUT", path, query, {"X-Custom": "one"}, body, service=service)
     altered = {

@@ -1,0 +1,303 @@
+"""The tables of logs.db and the statements that write them. Each function runs inside one transaction."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from lambay.observe.log_records import DAY_MS, Batch, Group, GroupKey, Stream, event_bytes
+
+MIGRATIONS = (
+    """
+    CREATE TABLE log_groups (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        region TEXT NOT NULL,
+        name TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        log_class TEXT NOT NULL,
+        retention_days INTEGER,
+        kms_key_id TEXT,
+        protected INTEGER NOT NULL,
+        tags TEXT NOT NULL,
+        stored_bytes INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (account, region, name)
+    );
+    CREATE TABLE log_streams (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        group_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        created_ms INTEGER NOT NULL,
+        first_ms INTEGER,
+        last_ms INTEGER,
+        last_ingestion_ms INTEGER,
+        stored_bytes INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (group_id, name)
+    );
+    CREATE INDEX log_streams_by_last_event ON log_streams (group_id, ifnull(last_ms, 0), name);
+    CREATE TABLE log_events (
+        id INTEGER PRIMARY KEY,
+        group_id INTEGER NOT NULL,
+        stream_id INTEGER NOT NULL,
+        timestamp INTEGER NOT NULL,
+        ingested_ms INTEGER NOT NULL,
+        message TEXT NOT NULL
+    );
+    CREATE INDEX log_events_of_stream ON log_events (stream_id, timestamp, id);
+    CREATE INDEX log_events_of_group ON log_events (group_id, timestamp, id);
+    CREATE TABLE doomed (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        group_id INTEGER NOT NULL,
+        stream_id INTEGER
+    )
+    """,
+)
+
+# One statement holds the interpreter's lock once, however many rows it has: a busy event loop would else slow
+# row-by-row insertion a hundredfold.
+_ROWS_A_STATEMENT = 1000
+
+_GROUP = (
+    "SELECT id, account, region, name, created_ms, log_class, retention_days, kms_key_id, protected, tags, "
+    "stored_bytes FROM log_groups "
+)
+_STREAM = (
+    "SELECT id, group_id, name, created_ms, first_ms, last_ms, last_ingestion_ms, "
+    "stored_bytes FROM log_streams "
+)
+
+
+def find_group(connection: sqlite3.Connection, key: GroupKey) -> Group | None:
+    """The group called `key`."""
+    query = _GROUP + "WHERE account = ? AND region = ? AND name = ?"
+    row = connection.execute(query, (key.account, key.region, key.name)).fetchone()
+    return None if row is None else _group(row)
+
+
+def groups_with_retention(connection: sqlite3.Connection) -> list[Group]:
+    """Every group whose events expire."""
+    return [_group(row) for row in connection.execute(_GROUP + "WHERE retention_days IS NOT NULL")]
+
+
+def groups_of(
+    connection: sqlite3.Connection, account: str, region: str, prefix: str, after: str
+) -> Iterator[Group]:
+    """The groups whose names start with `prefix` and follow `after`, in order of their names."""
+    query = _GROUP + "WHERE account = ? AND region = ? AND name >= ? AND name > ? ORDER BY name"
+    for row in connection.execute(query, (account, region, prefix, after)):
+        group = _group(row)
+        if not group.key.name.startswith(prefix):
+            return
+        yield group
+
+
+def _group(row: Sequence[object]) -> Group:
+    number, account, region, name, created, log_class, retention, kms_key, protected, tags, stored = row
+    return Group(
+        id=number,  # type: ignore[arg-type]
+        key=GroupKey(account, region, name),  # type: ignore[arg-type]
+        created_ms=created,  # type: ignore[arg-type]
+        log_class=log_class,  # type: ignore[arg-type]
+        retention_days=retention,  # type: ignore[arg-type]
+        kms_key_id=kms_key,  # type: ignore[arg-type]
+        protected=bool(protected),
+        tags=json.loads(tags),  # type: ignore[arg-type]
+        stored_bytes=stored,  # type: ignore[arg-type]
+    )
+
+
+def insert_group(
+    connection: sqlite3.Connection,
+    key: GroupKey,
+    created_ms: int,
+    *,
+    log_class: str = "STANDARD",
+    kms_key_id: str | None = None,
+    protected: bool = False,
+    tags: dict[str, str] | None = None,
+) -> int | None:
+    """The new group's id, None where its name is taken."""
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO log_groups "
+        "(account, region, name, created_ms, log_class, kms_key_id, protected, tags) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            key.account,
+            key.region,
+            key.name,
+            created_ms,
+            log_class,
+            kms_key_id,
+            protected,
+            json.dumps(tags or {}),
+        ),
+    )
+    return cursor.lastrowid if cursor.rowcount else None
+
+
+def set_retention(connection: sqlite3.Connection, group: Group, days: int | None) -> None:
+    connection.execute("UPDATE log_groups SET retention_days = ? WHERE id = ?", (days, group.id))
+
+
+def set_protection(connection: sqlite3.Connection, group: Group, protected: bool) -> None:
+    connection.execute("UPDATE log_groups SET protected = ? WHERE id = ?", (protected, group.id))
+
+
+def set_tags(connection: sqlite3.Connection, group: Group, tags: dict[str, str]) -> None:
+    connection.execute("UPDATE log_groups SET tags = ? WHERE id = ?", (json.dumps(tags), group.id))
+
+
+def find_stream(connection: sqlite3.Connection, group_id: int, name: str) -> Stream | None:
+    row = connection.execute(_STREAM + "WHERE group_id = ? AND name = ?", (group_id, name)).fetchone()
+    return None if row is None else Stream(*row)
+
+
+def streams_of(
+    connection: sqlite3.Connection,
+    group_id: int,
+    *,
+    prefix: str = "",
+    by_last_event: bool = False,
+    descending: bool = False,
+    after: tuple[int, str] | None = None,
+) -> Iterator[Stream]:
+    """The streams of a group by name, or by last event and name, from behind `after` (last event, name)."""
+    order = "DESC" if descending else "ASC"
+    compare = "<" if descending else ">"
+    query, given = _STREAM + "WHERE group_id = ? ", [group_id]
+    parameters: list[object] = list(given)
+    if by_last_event:
+        if after is not None:
+            query += f"AND (ifnull(last_ms, 0), name) {compare} (?, ?) "
+            parameters += after
+        query += f"ORDER BY ifnull(last_ms, 0) {order}, name {order}"
+    else:
+        if prefix:
+            query += "AND name >= ? AND substr(name, 1, ?) = ? "
+            parameters += (prefix, len(prefix), prefix)
+        if after is not None:
+            query += f"AND name {compare} ? "
+            parameters.append(after[1])
+        query += f"ORDER BY name {order}"
+    return (Stream(*row) for row in connection.execute(query, parameters))
+
+
+def insert_stream(connection: sqlite3.Connection, group_id: int, name: str, created_ms: int) -> int | None:
+    """The new stream's id, None where its name is taken."""
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO log_streams (group_id, name, created_ms) VALUES (?, ?, ?)",
+        (group_id, name, created_ms),
+    )
+    return cursor.lastrowid if cursor.rowcount else None
+
+
+def insert_events(connection: sqlite3.Connection, batch: Batch, group_id: int, stream_id: int) -> None:
+    """Write a batch's events, and what they change about their stream and group."""
+    if not batch.events:
+        return
+    numbers = itertools.count(batch.first_id)
+    for start in range(0, len(batch.events), _ROWS_A_STATEMENT):
+        rows = batch.events[start : start + _ROWS_A_STATEMENT]
+        values: list[object] = []
+        for timestamp, message in rows:
+            values += (next(numbers), group_id, stream_id, timestamp, batch.ingested_ms, message)
+        connection.execute(
+            "INSERT INTO log_events (id, group_id, stream_id, timestamp, ingested_ms, message) VALUES "
+            + ",".join(itertools.repeat("(?,?,?,?,?,?)", len(rows))),
+            values,
+        )
+    size = sum(event_bytes(message) for _, message in batch.events)
+    timestamps = [timestamp for timestamp, _ in batch.events]
+    connection.execute(
+        "UPDATE log_streams SET first_ms = min(ifnull(first_ms, ?1), ?1), "
+        "last_ms = max(ifnull(last_ms, 0), ?2), last_ingestion_ms = ?3, stored_bytes = stored_bytes + ?4 WHERE id = ?5",
+        (min(timestamps), max(timestamps), batch.ingested_ms, size, stream_id),
+    )
+    connection.execute("UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?", (size, group_id))
+
+
+def last_event_id(connection: sqlite3.Connection) -> int:
+    (number,) = connection.execute("SELECT ifnull(max(id), 0) FROM log_events").fetchone()
+    return int(number)
+
+
+def doom_group(connection: sqlite3.Connection, group: Group) -> None:
+    """The group is gone at once; `purge` removes what it held."""
+    connection.execute("INSERT INTO doomed (group_id) VALUES (?)", (group.id,))
+    connection.execute("DELETE FROM log_groups WHERE id = ?", (group.id,))
+
+
+def doom_stream(connection: sqlite3.Connection, stream: Stream) -> None:
+    """The stream is gone at once; `purge` removes its events."""
+    connection.execute(
+        "UPDATE log_groups SET stored_bytes = stored_bytes - ? WHERE id = ?",
+        (stream.stored_bytes, stream.group_id),
+    )
+    connection.execute("INSERT INTO doomed (group_id, stream_id) VALUES (?, ?)", (stream.group_id, stream.id))
+    connection.execute("DELETE FROM log_streams WHERE id = ?", (stream.id,))
+
+
+def purge(connection: sqlite3.Connection, limit: int) -> bool:
+    """Remove up to `limit` events of deleted groups and streams; whether there may be more."""
+    row = connection.execute("SELECT id, group_id, stream_id FROM doomed LIMIT 1").fetchone()
+    if row is None:
+        return False
+    number, group_id, stream_id = row
+    column, owner = ("group_id", group_id) if stream_id is None else ("stream_id", stream_id)
+    removed = connection.execute(
+        f"DELETE FROM log_events WHERE id IN (SELECT id FROM log_events WHERE {column} = ? LIMIT ?)",
+        (owner, limit),
+    ).rowcount
+    if removed < limit:
+        if stream_id is None:
+            connection.execute("DELETE FROM log_streams WHERE group_id = ?", (group_id,))
+        connection.execute("DELETE FROM doomed WHERE id = ?", (number,))
+    return True
+
+
+def expire(connection: sqlite3.Connection, group: Group, before_ms: int, limit: int) -> int:
+    """Remove up to `limit` events of `group` older than `before_ms`; how many were removed."""
+    rows = connection.execute(
+        "SELECT id, stream_id, length(CAST(message AS BLOB)) FROM log_events "
+        "WHERE group_id = ? AND timestamp < ? ORDER BY timestamp, id LIMIT ?",
+        (group.id, before_ms, limit),
+    ).fetchall()
+    if not rows:
+        return 0
+    sizes: dict[int, int] = {}
+    for _, stream_id, size in rows:
+        sizes[stream_id] = sizes.get(stream_id, 0) + size + event_bytes("")
+    connection.execute(
+        "DELETE FROM log_events WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps([number for number, _, _ in rows]),),
+    )
+    for stream_id, size in sizes.items():
+        connection.execute(
+            "UPDATE log_streams SET stored_bytes = stored_bytes - ?1, "
+            "first_ms = (SELECT min(timestamp) FROM log_events WHERE stream_id = ?2) WHERE id = ?2",
+            (size, stream_id),
+        )
+    connection.execute(
+        "UPDATE log_groups SET stored_bytes = stored_bytes - ? WHERE id = ?", (sum(sizes.values()), group.id)
+    )
+    return len(rows)
+
+
+def next_expiry_ms(connection: sqlite3.Connection) -> int | None:
+    """When the oldest event of any group with retention expires, None where there is no such event."""
+    due: list[int] = []
+    for group in groups_with_retention(connection):
+        (oldest,) = connection.execute(
+            "SELECT min(timestamp) FROM log_events WHERE group_id = ?", (group.id,)
+        ).fetchone()
+        if oldest is not None and group.retention_days is not None:
+            due.append(oldest + group.retention_days * DAY_MS)
+    return min(due, default=None)
+
+
+def clear(connection: sqlite3.Connection) -> None:
+    """Forget every group, stream and event."""
+    for table in ("log_events", "log_streams", "log_groups", "doomed"):
+        connection.execute(f"DELETE FROM {table}")

@@ -1,0 +1,72 @@
+"""Logs over a throwaway file, called as the gateway calls them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lambay.aws import AWSError, Call, Principal
+from lambay.clock import Clock
+from lambay.observe import Logs
+
+ACCOUNT, REGION = "123456789012", "eu-west-1"
+ROOT = Principal("root", ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT)
+
+
+def call(account: str = ACCOUNT, region: str = REGION) -> Call:
+    return Call("request-1", account, region, ROOT, service="logs")
+
+
+class Client:
+    """`client.create_log_group(logGroupName="/g")` as with boto3."""
+
+    def __init__(self, logs: Logs, clock: Clock) -> None:
+        self.logs = logs
+        self.clock = clock
+
+    def __getattr__(self, operation: str) -> Any:
+        method = getattr(self.logs, operation)
+
+        async def invoke(**input: Any) -> Any:
+            return await method(call(), input)
+
+        return invoke
+
+    @property
+    def now(self) -> int:
+        return int(self.clock.time() * 1000)
+
+    async def write(self, group: str, stream: str, *messages: str, at: int | None = None) -> None:
+        begin = self.now if at is None else at
+        events = [(begin + number, message) for number, message in enumerate(messages)]
+        await self.logs.write(ACCOUNT, REGION, group, stream, events)
+
+    async def refused(self, operation: str, **input: Any) -> AWSError:
+        with pytest.raises(AWSError) as caught:
+            await getattr(self, operation)(**input)
+        return caught.value
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def logs(tmp_path: Path, clock: Clock) -> AsyncIterator[Logs]:
+    logs = Logs(tmp_path / "logs.db", clock)
+    await logs.start()
+    yield logs
+    await logs.stop()
+
+
+@pytest.fixture
+def client(logs: Logs, clock: Clock) -> Client:
+    return Client(logs, clock)
+
+
+def messages(output: dict[str, Any]) -> list[str]:
+    return [event["message"] for event in output["events"]]
