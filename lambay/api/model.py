@@ -21,7 +21,7 @@ from lambay.api import catalogue
 NUMBERS = frozenset({"integer", "long", "float", "double"})
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Shape:
     """A type. Only structures have `members`; lists have `element`; maps have `key` and `value`."""
 
@@ -48,6 +48,9 @@ class Shape:
     fault: bool = False
     error: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.name}>"
+
     @property
     def error_code(self) -> str:
         """What query-like protocols call this exception."""
@@ -65,7 +68,7 @@ class Shape:
         return self.error_status < 500 and bool(self.error.get("senderFault", True))
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Member:
     """A use of a shape: in a structure, or as a list's element, a map's key or value.
 
@@ -89,8 +92,11 @@ class Member:
     event_payload: bool = False
     event_header: bool = False
 
+    def __repr__(self) -> str:
+        return f"<member {self.name}: {self.shape!r}>"
 
-@dataclass(slots=True, eq=False)
+
+@dataclass(slots=True, eq=False, repr=False)
 class Operation:
     """An operation; `method_name` is boto3's name and that of the owned service's method."""
 
@@ -105,7 +111,10 @@ class Operation:
     input_root: tuple[str, str | None]
     errors: tuple[Shape, ...]
     request_compression: bool
-    service: ServiceModel = field(repr=False)
+    service: ServiceModel
+
+    def __repr__(self) -> str:
+        return f"<operation {self.service.service}:{self.name}>"
 
 
 class ServiceModel:

@@ -93,10 +93,10 @@ class Uris:
 
     def _specificity(
         self, rule: _Rule, given: Mapping[str, str], headers: Mapping[str, str]
-    ) -> tuple[bool, int]:
-        """Rules whose required parameters are all there come first; among them the one that asks for most."""
+    ) -> tuple[int, bool, int]:
+        """Literals count most, then whether all required parameters are there, then how many."""
         operation = self._service.operation(rule.operation)
-        missing, present = 0, len(rule.literals)
+        missing, present = 0, 0
         if operation is not None and operation.input is not None:
             for name in operation.input.required:
                 member = operation.input.members[name]
@@ -107,7 +107,7 @@ class Uris:
                 else:
                     continue
                 present, missing = present + there, missing + (not there)
-        return missing == 0, present - missing
+        return len(rule.literals), missing == 0, present - missing
 
 
 @functools.cache

@@ -54,8 +54,11 @@ def dispatch(services: Sequence[Service], neighbours: Neighbours) -> Step:
 def _read(protocol: WireProtocol, operation: Operation, route: Route, request: Request) -> dict[str, Any]:
     if operation.request_compression and request.headers.get("content-encoding", "").lower() == "gzip":
         request = dataclasses.replace(request, body=_inflate(request.body))
-    given = protocol.parse(operation, request, route.labels, route.form)
-    validation.check(operation, route.protocol, given)
+    try:
+        given = protocol.parse(operation, request, route.labels, route.form)
+        validation.check(operation, route.protocol, given)
+    except RecursionError:
+        raise AWSError("SerializationException", "the input is nested too deeply", status=400) from None
     return given
 
 

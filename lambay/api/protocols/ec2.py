@@ -29,11 +29,10 @@ class EC2(Query):
     def render(
         self, operation: Operation, output: Mapping[str, Any], request_id: str, headers: Mapping[str, str]
     ) -> Response:
-        members = (
-            xml.write_structure(output, operation.output.members) if operation.output is not None else ""
-        )
+        shape = operation.output
+        members = "<return>true</return>" if shape is None else xml.write_structure(output, shape.members)
         namespace = xml.namespace(operation.service.xml_namespace)
-        content = f"<requestId>{request_id}</requestId>{members or '<return>true</return>'}"
+        content = f"<requestId>{request_id}</requestId>{members}"
         body = xml.element(f"{operation.name}Response", namespace, content)
         return Response(200, self.identify(request_id), body.encode())
 

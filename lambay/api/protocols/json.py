@@ -68,14 +68,13 @@ def encode_structure(shape: Any, value: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(DOCUMENTS.tree(shape, value))
 
 
-def error_members(fault: Fault) -> dict[str, Any]:
+def error_members(fault: Fault, documents: Documents = DOCUMENTS) -> dict[str, Any]:
     """The error's document: the model's members without those that are headers."""
     if fault.shape is None:
         return {"message": fault.message}
     body = {name: member for name, member in fault.shape.members.items() if not member.location}
-    tree = DOCUMENTS.tree(
-        fault.shape, {name: value for name, value in fault.members.items() if name in body}, body
-    )
+    members = {name: value for name, value in fault.members.items() if name in body}
+    tree = documents.tree(fault.shape, members, body)
     if not any(name.lower() == "message" for name in tree):
         tree["message"] = fault.message
     return tree

@@ -8,6 +8,7 @@ from lambay.api.protocols.json import JSON
 from lambay.api.protocols.query import Query
 from lambay.api.protocols.rest_json import RestJSON
 from lambay.api.protocols.rest_xml import RestXML
+from lambay.api.protocols.rpc_v2_cbor import RPCv2CBOR
 
 _PROTOCOLS: dict[str, WireProtocol] = {
     "rest-json": RestJSON(),
@@ -15,6 +16,7 @@ _PROTOCOLS: dict[str, WireProtocol] = {
     "json": JSON(),
     "query": Query(),
     "ec2": EC2(),
+    "smithy-rpc-v2-cbor": RPCv2CBOR(),
 }
 
 

@@ -123,8 +123,8 @@ class Rest:
             value = output.get(bound.payload.name)
             if value is not None:
                 self._write_whole(response, bound.payload, value)
-        elif response.status not in _NO_BODY:
-            response.headers["Content-Type"] = self.content_type
+        elif bound.body and response.status not in _NO_BODY:
+            response.headers.setdefault("Content-Type", self.content_type)
             response.body = self.write_body(operation, unbound(shape, output), bound.body)
         return response
 
