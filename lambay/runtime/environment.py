@@ -159,10 +159,10 @@ class Environment:
                 self._log(self._words.start(self._now_ms(), invocation.request_id))
                 self._deliver()
             ending = await running.ending
+            return self._conclude(running, ending)
         finally:
             timer.cancel()
             self._running = None
-        return self._conclude(running, ending)
 
     def rest(self) -> None:
         """No invocation is due; freeze shortly, so that a busy environment is never slowed by it."""
@@ -395,8 +395,8 @@ class Environment:
             error_type=error_type,
             trace_id=running.invocation.trace_id,
         )
-        self._log(self._words.end(request_id), running)
-        self._log(self._words.report(now_ms, report), running)
+        self._log(self._words.end(request_id))
+        self._log(self._words.report(now_ms, report))
         self._ship()
         if ending.reason == "file-system-lost":
             raise FileSystemLost(f"{spec.function_arn}: the file system's connection ended")
@@ -429,13 +429,13 @@ class Environment:
         if self._slot is not None:
             self._slot.kill()
         if ending.reason == "timeout":
-            self._log(self._words.timed_out(self._now_ms(), request_id, spec.timeout_s), running)
+            self._log(self._words.timed_out(self._now_ms(), request_id, spec.timeout_s))
             message = f"RequestId: {request_id} Error: Task timed out after {spec.timeout_s:.2f} seconds"
             return error_object(error_type, message), "timeout", error_type
         if ending.reason == "file-system-lost":
             return b"", "error", error_type
         reason = exit_reason(ending.status)
-        self._log(self._words.exited(request_id, reason, error_type), running)
+        self._log(self._words.exited(request_id, reason, error_type))
         return error_object(error_type, f"RequestId: {request_id} Error: {reason}"), "error", error_type
 
     def _error_type(self, ending: _Ending) -> str:
@@ -503,11 +503,11 @@ class Environment:
         if self._running is None:
             self._ship()
 
-    def _log(self, event: str | None, running: _Running | None = None) -> None:
+    def _log(self, event: str | None) -> None:
         if event is None:
             return
         self._events.append((self._now_ms(), event))
-        running = running or self._running
+        running = self._running
         if running is not None and running.invocation.tail_log:
             running.tail.append(event if event.endswith("\n") else f"{event}\n")
 

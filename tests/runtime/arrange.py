@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lambay.clock import Clock
 from lambay.fsd import FsdError, Mount, Mounted
@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 class BindMounts:
-    """Stands in for fsd where a test is about environments: a mount is a bind mount of the volume's directory."""
+    """Stands in for fsd where a test is about environments: each mount is a bind mount of the volume."""
 
     def __init__(self) -> None:
         self.mounts: dict[str, Mount] = {}
@@ -40,21 +40,25 @@ class BindMounts:
         if self.refusal is not None:
             raise self.refusal
         backing = self.volumes[mount.volume]
-        subprocess.run(["mount", "--bind", str(backing), mount.mountpoint], check=True)
+        await asyncio.to_thread(_run, "mount", "--bind", str(backing), mount.mountpoint)
         self.mounts[mount.mount] = mount
         return Mounted(mount.mount, "0:0", 0)
 
     async def unmount(self, mount: str) -> None:
         gone = self.mounts.pop(mount, None)
         if gone is not None:
-            subprocess.run(["umount", "-l", gone.mountpoint], check=True)
+            await asyncio.to_thread(_run, "umount", "-l", gone.mountpoint)
 
     def die(self) -> None:
         lost = list(self.mounts)
         for mount in lost:
-            subprocess.run(["umount", "-l", self.mounts.pop(mount).mountpoint], check=True)
+            _run("umount", "-l", self.mounts.pop(mount).mountpoint)
         for listener in self._listeners:
             listener(lost)
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True)
 
 
 @dataclass
@@ -122,9 +126,9 @@ class NoEndpoint(asyncio.Protocol):
     """Answers every connection of a sandbox to Lambay's endpoint with one line."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nlambay")
-        transport.close()
+        stream = cast(asyncio.Transport, transport)
+        stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nlambay")
+        stream.close()
 
 
 async def build(directory: Path, **knobs: Any) -> Bench:
