@@ -34,6 +34,13 @@ _LENGTH = struct.Struct("<I")
 _SYSCALLS = {"fcntl": 72, "flock": 73}
 
 
+def errno_name(error: OSError) -> str:
+    """`EACCES` and the like; of two names for one number the usual one."""
+    usual = {errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
+    number = error.errno or 0
+    return usual.get(number) or errno.errorcode.get(number, str(number))
+
+
 class Pending:
     """A call under way."""
 
@@ -85,7 +92,7 @@ class Actor:
         try:
             self(function, *arguments)
         except OSError as error:
-            return errno.errorcode[error.errno or 0]
+            return errno_name(error)
         return None
 
     def begin_blocked(self, syscall: str, function: str, *arguments: Any) -> Pending:
@@ -392,7 +399,7 @@ def write_until_full(path: str, chunk: int = 1 << 20) -> tuple[int, str]:
         while True:
             written += os.write(fd, b"x" * chunk)
     except OSError as error:
-        return written, errno.errorcode[error.errno or 0]
+        return written, errno_name(error)
     finally:
         with contextlib.suppress(OSError):
             os.close(fd)
@@ -452,7 +459,7 @@ def _content(path: bytes) -> Any:
     try:
         return read_file(path)
     except OSError as error:
-        return errno.errorcode[error.errno or 0]
+        return errno_name(error)
 
 
 def describe_status(status: os.stat_result) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import stat
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .actor import Actor
+from .actor import Actor, errno_name
 
 _NAMES = [b"a", b"b", b"c", b"sub", b"\xff\xfe odd\n", "ünïcødé".encode(), b"x" * 255]
 _DIRECTORIES = [b"", b"d1", b"d2", b"d1/e"]
@@ -49,7 +48,7 @@ class Side:
         try:
             return self.actors[who](function, *arguments)
         except OSError as error:
-            return errno.errorcode[error.errno or 0]
+            return errno_name(error)
 
 
 @dataclass(frozen=True)

@@ -126,14 +126,14 @@ def test_a_shared_map_sees_the_writes_of_others_or_is_refused(two: Two) -> None:
     assert b("map_read", fb, 8192, 15) == b"through the map"
 
 
-def test_what_changes_beneath_the_mounts_is_seen(fsd: Server, volume: Volume, actor: Hire) -> None:
-    """The command line copies models into the plain directory."""
+def test_what_is_placed_beneath_the_mounts_is_seen(fsd: Server, volume: Volume, actor: Hire) -> None:
+    """Names that no client has asked for before; what it knows already it may keep for some seconds."""
     mount, a = fsd.mount(volume).path, actor()
-    assert a.errno("read_file", f"{mount}/f") == "ENOENT"
-    (volume.backing / "f").write_bytes(b"placed")
-    assert a("read_file", f"{mount}/f") == b"placed"
-    (volume.backing / "f").write_bytes(b"replaced, longer")
-    assert a("read_file", f"{mount}/f") == b"replaced, longer"
+    (volume.backing / "models").mkdir()
+    (volume.backing / "models/f").write_bytes(b"placed")
+    assert a("read_file", f"{mount}/models/f") == b"placed"
+    (volume.backing / "models/f").write_bytes(b"replaced, and longer")
+    assert a("read_file", f"{mount}/models/f") == b"replaced, and longer"
 
 
 def churn_from(mounts: list[Path], actors: list[Actor], rng: random.Random, seconds: float) -> None:

@@ -77,6 +77,17 @@ def test_a_search_permission_is_not_skipped_because_a_name_is_known(
     assert a.errno("os.listdir", f"{mount}/closed") == "EACCES"
 
 
+def test_a_search_permission_lost_through_the_same_mount(fsd: Server, volume: Volume, actor: Hire) -> None:
+    mount, a = fsd.mount(volume, uid=1001).path, actor()
+    a("os.mkdir", f"{mount}/d")
+    a("write_file", f"{mount}/d/f", b"content")
+    a("os.chmod", f"{mount}/d", 0o600)
+    assert a.errno("os.stat", f"{mount}/d/f") == "EACCES"
+    assert a.errno("read_file", f"{mount}/d/f") == "EACCES"
+    a("os.chmod", f"{mount}/d", 0o700)
+    assert a("read_file", f"{mount}/d/f") == b"content"
+
+
 def test_two_access_points_know_the_same_file_each_by_its_own_rights(
     fsd: Server, volume: Volume, actor: Hire
 ) -> None:

@@ -89,10 +89,10 @@ def test_512_locks_on_a_file_over_all_mounts(fsd: Server, volume: Volume, actor:
 def test_65536_open_files_a_connection(fsd: Server, volume: Volume, actor: Hire) -> None:
     """More than fsd may have descriptors: an open file costs it none of its own."""
     mounts = fsd.mount(volume).path
-    actors = [actor() for _ in range(3)]
+    actors = [actor() for _ in range(4)]
     actors[0]("write_file", f"{mounts}/f", b"")
-    begun = [each.begin("open_many", f"{mounts}/f", 9_000) for each in actors]
-    assert [pending.result(60) for pending in begun] == [9_000] * 3
+    begun = [each.begin("open_many", f"{mounts}/f", 16_000) for each in actors]
+    assert [pending.result(60) for pending in begun] == [16_000] * 4
 
 
 def test_devices_attributes_and_acls_are_refused(fsd: Server, volume: Volume, actor: Hire) -> None:
