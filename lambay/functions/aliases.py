@@ -113,7 +113,8 @@ class AliasOperations(Operations):
         for other, weight in weights.items():
             if other == version:
                 raise invalid(
-                    f"Invalid function version {other}. Function version {other} is already included in routing "
+                    f"Invalid function version {other}. Function version {other} is already included in "
+                    "routing "
                     "configuration."
                 )
             if version == LATEST:

@@ -1,4 +1,4 @@
-"""A version's configuration from an operation's input: defaults, merging, and every check that needs nobody else.
+"""A version's configuration from an operation's input: defaults, merging, the checks that need nobody else.
 
 See CreateFunction and UpdateFunctionConfiguration in the Lambda API Reference.
 """
@@ -59,7 +59,7 @@ _REFUSED = {
 
 
 def refuse_unavailable(input: Mapping[str, Any]) -> None:
-    """Raises InvalidParameterValueException for features that Lambay doesn't have: never accepted and ignored."""
+    """Raises InvalidParameterValueException for features that Lambay lacks: none is accepted and ignored."""
     for parameter, feature in _REFUSED.items():
         if input.get(parameter):
             raise invalid(
@@ -67,7 +67,8 @@ def refuse_unavailable(input: Mapping[str, Any]) -> None:
             )
     if input.get("PackageType", "Zip") == "Image" or input.get("ImageConfig"):
         raise invalid(
-            "PackageType: Image is not available in this Lambay yet. Give a deployment package with PackageType Zip."
+            "PackageType: Image is not available in this Lambay yet. Give a deployment package with "
+            "PackageType Zip."
         )
 
 
@@ -162,14 +163,17 @@ def _environment(variables: Mapping[str, str] | None) -> dict[str, str]:
     reserved = [name for name in variables if name in RESERVED_VARIABLES]
     if reserved:
         raise invalid(
-            "Lambda was unable to configure your environment variables because the environment variables you have "
-            "provided contains reserved keys that are currently not supported for modification. Reserved keys used "
+            "Lambda was unable to configure your environment variables because the environment variables "
+            "you have "
+            "provided contains reserved keys that are currently not supported for modification. Reserved "
+            "keys used "
             f"in this request: {', '.join(reserved)}"
         )
     measured = json.dumps(variables, separators=(",", ":"), ensure_ascii=False)
     if len(measured.encode()) > _ENVIRONMENT_LIMIT:
         raise invalid(
-            "Lambda was unable to configure your environment variables because the environment variables you have "
+            "Lambda was unable to configure your environment variables because the environment variables "
+            "you have "
             f"provided exceeded the 4KB limit. String measured: {measured}"
         )
     return variables
@@ -235,7 +239,8 @@ def _check_file_systems(configuration: Configuration) -> None:
 def _dead_letter(target: str) -> str:
     if target and target.split(":")[2:3] not in (["sqs"], ["sns"]):
         raise invalid(
-            f"DeadLetterConfig: {target} is not a dead-letter target. Give the ARN of an Amazon SQS queue or an "
+            f"DeadLetterConfig: {target} is not a dead-letter target. Give the ARN of an Amazon SQS queue "
+            "or an "
             "Amazon SNS topic."
         )
     return target
@@ -247,7 +252,8 @@ def _logging(config: Mapping[str, Any], name: str, current: Logging | None) -> L
     if log_format == "Text":
         if config.get("ApplicationLogLevel") or config.get("SystemLogLevel"):
             raise invalid(
-                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or '
+                'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your '
+                "request or "
                 'change the LogFormat to "JSON" and try again.'
             )
         return Logging(group=group)

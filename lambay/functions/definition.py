@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from lambay.aws import AWSError, Call
+from lambay.aws import Call
 from lambay.functions.configuration import configured
-from lambay.functions.errors import conflict, denied, invalid, missing, stale_revision
+from lambay.functions.errors import code_signing_not_found, conflict, denied, invalid, missing, stale_revision
+from lambay.functions.layers import shared_with
 from lambay.functions.lifecycle import CREATING, CREATING_CODE, check_not_updating
 from lambay.functions.names import FunctionName, is_version, parse
-from lambay.functions.packages import package
+from lambay.functions.packages import package, stored_bytes
 from lambay.functions.pagination import page, paged
 from lambay.functions.publishing import published
 from lambay.functions.records import (
@@ -43,7 +44,7 @@ class DefinitionOperations(Operations):
                 f"FunctionName: {input['FunctionName']} names a version or alias; give the function's name."
             )
         if input.get("CodeSigningConfigArn"):
-            raise missing_code_signing(input["CodeSigningConfigArn"])
+            raise code_signing_not_found(input["CodeSigningConfigArn"])
         tags = check_tags({}, input.get("Tags") or {})
         configuration = configured(
             input, name=name.name, account=name.account, region=name.region, current=None
@@ -198,7 +199,8 @@ class DefinitionOperations(Operations):
         ]
         if pointing:
             raise conflict(
-                f"Unable to delete version because the following aliases reference it: [{', '.join(pointing)}]"
+                "Unable to delete version because the following aliases reference it: "
+                f"[{', '.join(pointing)}]"
             )
         key = version.key
         changes = [resources.versions.remove(key)]
@@ -288,7 +290,8 @@ class DefinitionOperations(Operations):
                 )
             if layer_arn in references:
                 raise invalid(
-                    "Two different versions of the same layer are not allowed to be referenced in the same function. "
+                    "Two different versions of the same layer are not allowed to be referenced in the same "
+                    "function. "
                     f"{references[layer_arn].arn} and {arn} are versions of the same layer."
                 )
             version = self._resources.layer_versions.get(
@@ -296,41 +299,19 @@ class DefinitionOperations(Operations):
             )
             if version is None and parts[4] == name.account:
                 raise invalid(f"Layer version {arn} does not exist.")
-            if version is None or (
-                parts[4] != name.account and not _shared_with(version.policy, name.account)
-            ):
+            if version is None or (parts[4] != name.account and not shared_with(version, name.account)):
                 raise denied(
-                    f"User: arn:aws:iam::{name.account}:root is not authorized to perform: lambda:GetLayerVersion on "
-                    f"resource: {arn} because no resource-based policy allows the lambda:GetLayerVersion action"
+                    f"User: arn:aws:iam::{name.account}:root is not authorized to perform: "
+                    "lambda:GetLayerVersion on "
+                    f"resource: {arn} because no resource-based policy allows the lambda:GetLayerVersion "
+                    "action"
                 )
             references[layer_arn] = LayerReference(arn=arn, code=version.code)
         return tuple(references.values())
 
     def _package(self, source: Mapping[str, Any], call: Call) -> Any:
-        stored = stored_bytes(self._resources.versions.under(f"{call.account}/{call.region}/"))
+        stored = stored_bytes(self._resources, call.account, call.region)
         return package(source, call, self._room.code, self._room.neighbours, stored=stored)
-
-
-def stored_bytes(versions: list[Version]) -> int:
-    """What the versions' packages count against the account's code storage."""
-    return sum(version.code.size for version in versions)
-
-
-def missing_code_signing(arn: str) -> AWSError:
-    return AWSError(
-        "CodeSigningConfigNotFoundException",
-        "The code signing configuration cannot be found. Check that the provided configuration is not deleted: "
-        f"{arn}.",
-        Type="User",
-    )
-
-
-def _shared_with(policy: Any, account: str) -> bool:
-    for statement in policy.statements if policy is not None else ():
-        principal = statement.get("Principal")
-        if principal == "*" or account in str(principal):
-            return True
-    return False
 
 
 def _check_unzipped(code: Code, configuration: Configuration) -> None:

@@ -44,7 +44,7 @@ class Ended:
 
 
 class Delivery:
-    """Sends through the neighbours. A destination that refuses is logged and, as in Lambda, not tried again."""
+    """Sends through the neighbours. A refusal is logged and, as in Lambda, not tried again."""
 
     def __init__(self, resources: Resources, neighbours: Neighbours, clock: Clock) -> None:
         self._resources = resources

@@ -10,10 +10,11 @@ def invalid(message: str) -> AWSError:
 
 
 def validation(value: object, field: str, constraint: str) -> AWSError:
-    """What the front of Lambda answers to input that breaks its model, where our limit is tighter than the model's."""
+    """Lambda's answer to input that breaks its model, for limits tighter than the model's."""
     return AWSError(
         "ValidationException",
-        f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: {constraint}",
+        f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: "
+        f"{constraint}",
         status=400,
     )
 
@@ -44,5 +45,14 @@ def stale_revision(call: str = "GetFunction/GetAlias") -> AWSError:
         "PreconditionFailedException",
         "The Revision Id provided does not match the latest Revision Id. "
         f"Call the {call} API to retrieve the latest Revision Id",
+        Type="User",
+    )
+
+
+def code_signing_not_found(arn: str) -> AWSError:
+    return AWSError(
+        "CodeSigningConfigNotFoundException",
+        "The code signing configuration cannot be found. Check that the provided configuration is not "
+        f"deleted: {arn}.",
         Type="User",
     )

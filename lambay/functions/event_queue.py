@@ -1,8 +1,8 @@
 """Asynchronous invocations: a durable queue with retries, kept in a database of its own.
 
 An event is on disk before it is accepted and is removed once its outcome was handled, so a crash repeats an
-invocation rather than losing one, as Lambda's "at least once". See "How Lambda handles errors and retries with
-asynchronous invocation".
+invocation rather than losing one, as Lambda's "at least once". See "How Lambda handles errors and retries
+with asynchronous invocation".
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class EventQueue:
         outcome: Outcome,
         version: str | None,
     ) -> None:
-        """The function failed: one minute and two minutes later it is run again, as often as its settings say."""
+        """The function failed: it is run again after one and two minutes, as often as its settings say."""
         failures = queued.failures + 1
         queued = msgspec.structs.replace(queued, failures=failures)
         if failures > _maximum_retries(settings):
@@ -336,7 +336,8 @@ def _insert(
     connection: sqlite3.Connection, row: tuple[str, ...], event: bytes, client_context: str | None, now: float
 ) -> int:
     inserted = connection.execute(
-        "INSERT INTO events (account, region, function, qualifier, request_id, event, client_context, accepted, due) "
+        "INSERT INTO events (account, region, function, qualifier, request_id, event, client_context, "
+        "accepted, due) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*row, event, client_context, now, now),
     )

@@ -1,7 +1,7 @@
 """From a function's name to an outcome: the path that every invocation takes, synchronous or not.
 
-What can be computed once for a build is: the target of a name and qualifier, with its EnvironmentSpec. Nothing
-is written to the store here.
+What can be computed once for a build is: the target of a name and qualifier, with its EnvironmentSpec.
+Nothing is written to the store here.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Invoker:
         return Invoked(outcome, version.version)
 
     async def _mounting(self, chosen: Runnable) -> None:
-        """Bring the spec up to date with what EFS says of the access point now: policies change between mounts."""
+        """Bring the spec up to date with what EFS says of the access point now."""
         version = chosen.version
         try:
             source = await self._file_systems.mount_source(
@@ -221,7 +221,8 @@ def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
     if isinstance(failure, MountTimeout):
         return AWSError(
             "EFSMountTimeoutException",
-            f"The function could not mount the EFS file system with access point {{{arn}}} due to mount time out.",
+            f"The function could not mount the EFS file system with access point {{{arn}}} due to mount "
+            "time out.",
             Type="User",
         )
     if isinstance(failure, MountFailure):
@@ -233,7 +234,8 @@ def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
     if isinstance(failure, FileSystemLost):
         return AWSError(
             "EFSIOException",
-            "This function instance was stopped because Lambda detected an IO process that was taking too long.",
+            "This function instance was stopped because Lambda detected an IO process that was taking too "
+            "long.",
             Type="User",
         )
     _log.error("%s: %s", chosen.version.key, failure)

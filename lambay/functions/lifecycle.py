@@ -1,4 +1,4 @@
-"""The steps that follow an answered request: Pending → Active, InProgress → Successful, and what deletion leaves.
+"""The steps that follow an answered request: Pending → Active, InProgress → Successful, clearing up.
 
 A step runs as a task under the function's lock. One that a crash cut short is taken up again by `resume`.
 """
@@ -41,7 +41,7 @@ class Lifecycle:
         self._spawn(self._settle(function_key), f"settle {function_key}")
 
     def retire(self, *versions: Version) -> None:
-        """End the environments of versions that were changed or deleted, then remove code that nothing uses."""
+        """End the environments of changed or deleted versions, then remove code that nothing uses."""
         self._spawn(self._retire([environment_key(version) for version in versions]), "retire")
 
     def resume(self) -> None:
@@ -123,9 +123,11 @@ def check_not_updating(version: Version, name: FunctionName) -> None:
     """Raises ResourceConflictException while a creation or update is under way."""
     if version.state == "Pending":
         raise conflict(
-            "The operation cannot be performed at this time. The function is currently in the following state: Pending"
+            "The operation cannot be performed at this time. The function is currently in the following "
+            "state: Pending"
         )
     if version.update_status == "InProgress":
         raise conflict(
-            f"The operation cannot be performed at this time. An update is in progress for resource: {name.arn}"
+            "The operation cannot be performed at this time. An update is in progress for resource: "
+            f"{name.arn}"
         )

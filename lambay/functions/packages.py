@@ -11,6 +11,7 @@ from lambay.functions.code import ZIPPED_LIMIT, CodeStore
 from lambay.functions.errors import invalid, too_large
 from lambay.functions.ports import Neighbours
 from lambay.functions.records import Code
+from lambay.functions.resources import Resources
 
 STORAGE_LIMIT = 80_530_636_800
 
@@ -59,3 +60,11 @@ async def _s3_object(source: Mapping[str, Any], call: Call, neighbours: Neighbou
         ) from None
     body = found["Body"]
     return bytes(body) if isinstance(body, bytes | bytearray | memoryview) else bytes(body.read())
+
+
+def stored_bytes(resources: Resources, account: str, region: str) -> int:
+    """What versions and layer versions count against the account's code storage."""
+    under = f"{account}/{region}/"
+    packages = [version.code for version in resources.versions.under(under)]
+    packages += [version.code for version in resources.layer_versions.under(under)]
+    return sum(code.size for code in packages)

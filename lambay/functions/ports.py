@@ -1,4 +1,4 @@
-"""What the room needs from the others, each as narrow as its use here. They arrive as constructor arguments."""
+"""What the room needs from the others, each as narrow as its use here, as constructor arguments."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Subnet(Protocol):
 
 
 class Network(Protocol):
-    """VPCs. Errors are AWSErrors with EC2's codes (`InvalidSubnetID.NotFound`, `InvalidGroup.NotFound`, …)."""
+    """VPCs. Errors are AWSErrors with EC2's codes (`InvalidSubnetID.NotFound`, …)."""
 
     async def subnet(self, subnet: str, *, account: str, region: str) -> Subnet: ...
 

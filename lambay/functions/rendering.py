@@ -28,7 +28,7 @@ def version_arn(version: Version) -> str:
 
 
 def function_configuration(version: Version, qualifier: str | None = None) -> dict[str, Any]:
-    """FunctionConfiguration; its ARN bears the qualifier that the caller asked with, else the version's number."""
+    """FunctionConfiguration; its ARN bears the caller's qualifier, else the version's number."""
     configuration = version.configuration
     shown: dict[str, Any] = {
         "FunctionName": version.name,

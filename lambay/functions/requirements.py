@@ -1,4 +1,4 @@
-"""What a function needs from other services before it may be made: role, subnets, security groups, mount targets."""
+"""What a function needs before it may be made: role, key, subnets, security groups, mount targets."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Requirements:
             raise invalid(f"KMSKeyArn: {key}: {error.code}: {error.message}") from None
 
     async def placed(self, configuration: Configuration, account: str, region: str) -> Configuration:
-        """The configuration with its VPC's id, after its subnets, security groups and mount targets are checked."""
+        """The configuration with its VPC's id, once subnets, groups and mount targets are checked."""
         vpc = configuration.vpc
         if vpc is None or not vpc.subnet_ids:
             return configuration

@@ -89,7 +89,7 @@ class Resources:
         return found
 
     def check_qualifier(self, name: FunctionName) -> None:
-        """Raises ResourceNotFoundException, in the words that policies use, where name or qualifier is unknown."""
+        """Raises ResourceNotFoundException, in the words of policies, for an unknown name or qualifier."""
         self.function(name) if name.qualifier is None else self._check_qualified(name, name.qualifier)
 
     def _check_qualified(self, name: FunctionName, qualifier: str) -> None:

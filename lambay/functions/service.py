@@ -11,15 +11,19 @@ from lambay.functions.code import CodeStore
 from lambay.functions.concurrency import ConcurrencyOperations
 from lambay.functions.definition import DefinitionOperations
 from lambay.functions.delivery import Delivery
+from lambay.functions.event_invoke import EventInvokeOperations
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.invoke import InvokeOperations
 from lambay.functions.invoking import Invoker
+from lambay.functions.layers import LayerOperations
 from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
+from lambay.functions.permissions import PermissionOperations
 from lambay.functions.ports import FileSystems, Fleet, Neighbours, Network
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.room import Room
+from lambay.functions.settings_operations import SettingsOperations
 from lambay.functions.tags import TagOperations
 from lambay.functions.versions import VersionOperations
 from lambay.http import Request, Response
@@ -32,7 +36,11 @@ class Functions(
     VersionOperations,
     AliasOperations,
     TagOperations,
+    PermissionOperations,
+    LayerOperations,
     ConcurrencyOperations,
+    EventInvokeOperations,
+    SettingsOperations,
     InvokeOperations,
 ):
     """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""
@@ -82,7 +90,7 @@ class Functions(
         self._room.queue.close()
 
     async def reset(self) -> None:
-        """Forget everything that is not in the store, whose owner clears it first: events, code, environments."""
+        """Forget what is not in the store, whose owner clears it first: events and code."""
         await self._room.queue.reset()
         await self._room.lifecycle.idle()
         self._resources.forget_computed()

@@ -46,7 +46,7 @@ class TagOperations(Operations):
         await self._resources.commit(self._resources.functions.put(name.key, function))
 
     def _tagged(self, call: Call, resource: str) -> FunctionName:
-        """Raises InvalidParameterValueException for a version or alias, ResourceNotFoundException for the unknown."""
+        """Raises InvalidParameterValueException for a version or alias, else ResourceNotFoundException."""
         kind = Arn.parse(resource).resource.split(":", 1)[0]
         if kind != "function":
             raise missing(f"{kind.replace('-', ' ').capitalize()} not found: {resource}")

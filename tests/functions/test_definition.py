@@ -64,7 +64,8 @@ async def test_code_comes_from_s3(world: World) -> None:
         world, "CreateFunction", **minimal("g", Code={"S3Bucket": "bucket", "S3Key": "other"})
     )
     assert error.message == (
-        "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist."
+        "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key "
+        "does not exist."
     )
 
 
@@ -112,7 +113,8 @@ async def test_code_comes_from_s3(world: World) -> None:
         (
             {"VpcConfig": {"SubnetIds": ["subnet-0"], "SecurityGroupIds": ["sg-1"]}},
             "InvalidParameterValueException",
-            "Error occurred while DescribeSubnets. EC2 Error Code: InvalidSubnetID.NotFound. EC2 Error Message: "
+            "Error occurred while DescribeSubnets. EC2 Error Code: InvalidSubnetID.NotFound. EC2 Error "
+            "Message: "
             "The subnet ID 'subnet-0' does not exist",
         ),
         (
@@ -181,7 +183,8 @@ async def test_a_file_system_needs_a_mount_target_in_each_zone(world: World) -> 
 
 
 async def test_s3_files_access_points_are_refused(world: World) -> None:
-    arn = f"arn:aws:s3files:{REGION}:{ACCOUNT}:file-system/fs-0123456789abcdef0/access-point/fsap-0123456789abcdef0"
+    file_system = f"arn:aws:s3files:{REGION}:{ACCOUNT}:file-system/fs-0123456789abcdef0"
+    arn = f"{file_system}/access-point/fsap-0123456789abcdef0"
     error = await refused(
         world, "CreateFunction", **minimal(FileSystemConfigs=[{"Arn": arn, "LocalMountPath": "/mnt/efs"}])
     )

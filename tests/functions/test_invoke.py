@@ -96,7 +96,8 @@ async def test_a_pending_function_is_not_invoked(world: World) -> None:
     error = await refused(world)
     assert (error.code, error.message) == (
         "ResourceConflictException",
-        "The operation cannot be performed at this time. The function is currently in the following state: Pending",
+        "The operation cannot be performed at this time. The function is currently in the following state: "
+        "Pending",
     )
 
 
