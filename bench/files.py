@@ -18,6 +18,7 @@ import argparse
 import json
 import mmap
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -130,6 +131,13 @@ def main() -> None:
     parser.add_argument(
         "--directory", default="/var/tmp", help="a directory on the file system to measure on"
     )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="one more file server: a command that mounts {source} on {mountpoint} and stays or detaches",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -140,7 +148,7 @@ def main() -> None:
         scratch = Path(tempfile.mkdtemp(prefix="lambay-bench-", dir=options.directory))
         stack.callback(shutil.rmtree, scratch)
         scratch.chmod(0o755)
-        systems, notes = start(stack, scratch)
+        systems, notes = start(stack, scratch, options.peer)
         print("\n".join(notes))
         load = Load(build_load_generator())
         for _ in range(options.repeat):
@@ -152,7 +160,7 @@ def main() -> None:
         Path(options.json).write_text(json.dumps({"units": rows.units, "rows": rows.best}, indent=1))
 
 
-def start(stack: ExitStack, scratch: Path) -> tuple[list[System], list[str]]:
+def start(stack: ExitStack, scratch: Path, peers: list[str]) -> tuple[list[System], list[str]]:
     """Every system on a directory of its own below `scratch`, with a line about each."""
     plain = scratch / "plain"
     plain.mkdir()
@@ -172,7 +180,31 @@ def start(stack: ExitStack, scratch: Path) -> tuple[list[System], list[str]]:
         notes.append(note)
     else:
         notes.append("bindfs   not installed (apt-get install bindfs): no column")
+    for text in peers:
+        system, note = stack.enter_context(peer(scratch, text))
+        systems.append(system)
+        notes.append(note)
     return systems, notes
+
+
+@contextmanager
+def peer(scratch: Path, text: str) -> Iterator[tuple[System, str]]:
+    """Any other file server, by the command that mounts it."""
+    name, _, command = text.partition("=")
+    backing, mountpoint = scratch / f"{name}-volume", scratch / name
+    backing.mkdir()
+    mountpoint.mkdir()
+    before = mountpoint.stat().st_dev
+    process = subprocess.Popen(shlex.split(command.format(source=backing, mountpoint=mountpoint)))
+    until = time.monotonic() + 10
+    # It tells nobody when it has mounted.
+    while mountpoint.stat().st_dev == before:
+        if time.monotonic() > until or process.poll():
+            raise SystemExit(f"bench.files: {command} did not mount {mountpoint}")
+        os.sched_yield()
+    yield System(name, mountpoint, backing), f"{name:8} {command}"
+    subprocess.run(["umount", mountpoint], check=True)
+    process.wait(30)
 
 
 @contextmanager
