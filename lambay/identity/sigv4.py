@@ -263,7 +263,8 @@ class Verifier:
         given = signature.signature.encode()
         for path, query in _canonical_forms(signature, request):
             canonical = canonical_request(signature, request, path, query, payload)
-            hashed = sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+            # Header values came as bytes and were decoded one to one.
+            hashed = sha256(canonical.encode("latin-1", "backslashreplace")).hexdigest()
             to_sign = f"{ALGORITHM}\n{signature.timestamp}\n{signature.scope}\n{hashed}"
             if hmac.compare_digest(hmac.digest(key, to_sign.encode(), "sha256").hex().encode(), given):
                 return

@@ -212,7 +212,8 @@ def insert_events(connection: sqlite3.Connection, batch: Batch, group_id: int, s
     timestamps = [timestamp for timestamp, _ in batch.events]
     connection.execute(
         "UPDATE log_streams SET first_ms = min(ifnull(first_ms, ?1), ?1), "
-        "last_ms = max(ifnull(last_ms, 0), ?2), last_ingestion_ms = ?3, stored_bytes = stored_bytes + ?4 WHERE id = ?5",
+        "last_ms = max(ifnull(last_ms, 0), ?2), last_ingestion_ms = ?3, "
+        "stored_bytes = stored_bytes + ?4 WHERE id = ?5",
         (min(timestamps), max(timestamps), batch.ingested_ms, size, stream_id),
     )
     connection.execute("UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?", (size, group_id))

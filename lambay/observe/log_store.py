@@ -59,18 +59,26 @@ class LogStore:
         """Begin to remove expired and deleted events, also those of an earlier run."""
         self._sweeper = asyncio.create_task(self._sweep(), name="log retention")
 
-    async def stop(self) -> None:
-        """Write everything that waits and close the file."""
+    async def close(self) -> None:
+        """Write everything that waits, end those who watch, close the file."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
-        self._tails.close()
+        self._tails.end()
         await self.flush()
         await asyncio.to_thread(self._readers.close)
         await asyncio.to_thread(self._database.close)
 
     def now_ms(self) -> int:
         return int(self._clock.time() * 1000)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+    def budget(self, seconds: float) -> Callable[[], bool]:
+        """Whether `seconds` of work have passed since now."""
+        ends = self._clock.monotonic() + seconds
+        return lambda: self._clock.monotonic() > ends
 
     async def write(self, group: GroupKey, stream: str, events: Sequence[tuple[int, str]]) -> None:
         """Enqueue `events` (milliseconds, message) in order; group and stream are created when missing.
@@ -145,9 +153,9 @@ class LogStore:
         if self._committing:
             await asyncio.wait(set(self._committing))
 
-    def subscribe(self, group: GroupKey) -> Subscription:
-        """The events that are written to `group` from now on; `read` gives all those of lower ids."""
-        return self._tails.subscribe(group, min(self._putting, default=self._next_id))
+    def subscribe(self, *groups: GroupKey) -> Subscription:
+        """The events that are written to `groups` from now on; `read` gives all those of lower ids."""
+        return self._tails.subscribe(groups, min(self._putting, default=self._next_id))
 
     def retention_changed(self) -> None:
         """A group's retention is another; what it makes expire is removed soon."""

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
+from urllib.parse import parse_qs
+
+import msgspec
 
 from lambay.clock import Clock
-from lambay.observe.log_events import LogEvents
+from lambay.http import Request, Response
+from lambay.observe.log_errors import invalid
+from lambay.observe.log_events import LogEvents, read_pattern
+from lambay.observe.log_following import Interest, LiveTail, follow
 from lambay.observe.log_groups import LogGroups
-from lambay.observe.log_records import GroupKey
+from lambay.observe.log_records import Event, GroupKey
 from lambay.observe.log_store import LogStore
 from lambay.observe.log_streams import LogStreams
+from lambay.settings import Settings
 
 
-class Logs(LogGroups, LogStreams, LogEvents):
+class Logs(LogGroups, LogStreams, LogEvents, LiveTail):
     """Follows the Amazon CloudWatch Logs API Reference; `path` is logs.db."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, settings: Settings) -> None:
         super().__init__(LogStore(path, clock))
+        self._settings = settings
 
     async def start(self) -> None:
         """Begin to remove events that expire."""
         await self._store.start()
 
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """Make what was written durable, end those who follow, close the file."""
-        await self._store.stop()
+        await self._store.close()
+
+    async def reset(self) -> None:
+        """Forget every group, stream and event."""
+        await self._store.clear()
 
     async def write(
         self, account: str, region: str, group: str, stream: str, events: Sequence[tuple[int, str]]
@@ -41,6 +54,66 @@ class Logs(LogGroups, LogStreams, LogEvents):
         """Until everything written so far is durable."""
         await self._store.flush()
 
-    async def clear(self) -> None:
-        """Forget every group, stream and event."""
-        await self._store.clear()
+    async def tail(
+        self,
+        account: str,
+        region: str,
+        group: str,
+        *,
+        streams: Sequence[str] = (),
+        pattern: str = "",
+        since_ms: int | None = None,
+    ) -> AsyncGenerator[list[Event], None]:
+        """The group's events from `since_ms` on, if given, then new ones as they are written, without end.
+
+        `pattern` is a filter pattern; raises AWSError InvalidParameterException for an unreadable one. The
+        group need not exist yet. Close the iterator (`aclose`) to follow no longer.
+        """
+        interest = Interest(read_pattern(pattern), streams)
+        async with aclosing(
+            follow(self._store, GroupKey(account, region, group), interest, since_ms)
+        ) as batches:
+            async for events in batches:
+                yield events
+
+    async def tail_handler(self, request: Request) -> Response:
+        """`GET /_lambay/logs/tail?group=…`: `tail` as JSON lines, one event each, until the client leaves.
+
+        Further parameters: `since` (milliseconds since the epoch), `filter` (a filter pattern), `stream` (may
+        be repeated), `region`, `account`. A line has `group`, `stream`, `timestamp`, `ingestionTime` and
+        `message`. Raises AWSError InvalidParameterException naming the parameter that is wrong.
+        """
+        given = parse_qs(request.query)
+        group = given.get("group", [""])[0]
+        if not group:
+            raise invalid("group: the name of a log group is needed")
+        since = given.get("since", [""])[0]
+        if since and not (since.isascii() and since.isdigit()):
+            raise invalid(f"since: {since!r} is not a number of milliseconds since the epoch")
+        pattern = given.get("filter", [""])[0]
+        read_pattern(pattern)
+        events = self.tail(
+            given.get("account", [self._settings.account])[0],
+            given.get("region", [self._settings.region])[0],
+            group,
+            streams=given.get("stream", ()),
+            pattern=pattern,
+            since_ms=int(since) if since else None,
+        )
+        return Response(200, {"Content-Type": "application/x-ndjson"}, _lines(group, events))
+
+
+async def _lines(group: str, batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[bytes]:
+    async with aclosing(batches):
+        async for events in batches:
+            yield b"".join(msgspec.json.encode(_line(group, event)) + b"\n" for event in events)
+
+
+def _line(group: str, event: Event) -> dict[str, str | int]:
+    return {
+        "group": group,
+        "stream": event.stream,
+        "timestamp": event.timestamp,
+        "ingestionTime": event.ingested_ms,
+        "message": event.message,
+    }

@@ -11,6 +11,7 @@ import pytest
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.observe import Logs
+from lambay.settings import Settings
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 ROOT = Principal("root", ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT)
@@ -57,10 +58,10 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def logs(tmp_path: Path, clock: Clock) -> AsyncIterator[Logs]:
-    logs = Logs(tmp_path / "logs.db", clock)
+    logs = Logs(tmp_path / "logs.db", clock, Settings())
     await logs.start()
     yield logs
-    await logs.stop()
+    await logs.close()
 
 
 @pytest.fixture

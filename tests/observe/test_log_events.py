@@ -14,6 +14,7 @@ import pytest
 
 from lambay.clock import Clock
 from lambay.observe import Logs
+from lambay.settings import Settings
 
 from .conftest import ACCOUNT, REGION, Client, messages
 
@@ -175,14 +176,14 @@ async def test_a_write_after_a_deletion_makes_the_group_anew(client):
 
 
 async def test_events_outlive_a_restart(tmp_path, clock):
-    first = Logs(tmp_path / "logs.db", clock)
+    first = Logs(tmp_path / "logs.db", clock, Settings())
     await first.write(ACCOUNT, REGION, "/g", "s", [(client_now(clock), "kept")])
-    await first.stop()
-    second = Logs(tmp_path / "logs.db", clock)
+    await first.close()
+    second = Logs(tmp_path / "logs.db", clock, Settings())
     client = Client(second, clock)
     await client.write("/g", "s", "new", at=client_now(clock))
     assert messages(await client.get_log_events(**HERE, startFromHead=True)) == ["kept", "new"]
-    await second.stop()
+    await second.close()
 
 
 def client_now(clock: Clock) -> int:
@@ -197,10 +198,11 @@ async def test_acknowledged_events_outlive_kill_9(tmp_path, clock):
         from lambay.aws import Call, Principal
         from lambay.clock import Clock
         from lambay.observe import Logs
+        from lambay.settings import Settings
 
         async def main():
             clock = Clock()
-            logs = Logs(Path(sys.argv[1]), clock)
+            logs = Logs(Path(sys.argv[1]), clock, Settings())
             call = Call("r", "123456789012", "eu-west-1", Principal("root", "123456789012", "", ""))
             await logs.create_log_group(call, {"logGroupName": "/g"})
             await logs.create_log_stream(call, {"logGroupName": "/g", "logStreamName": "s"})
@@ -224,10 +226,10 @@ async def test_acknowledged_events_outlive_kill_9(tmp_path, clock):
     rest = (await process.stdout.read()).decode().split()
     await process.wait()
     acknowledged = int(rest[-1]) if rest else acknowledged
-    logs = Logs(tmp_path / "logs.db", clock)
+    logs = Logs(tmp_path / "logs.db", clock, Settings())
     found = messages(await Client(logs, clock).get_log_events(**HERE, startFromHead=True))
     assert found[: acknowledged + 1] == [str(number) for number in range(acknowledged + 1)]
-    await logs.stop()
+    await logs.close()
 
 
 async def test_ingest_is_quick(client):
