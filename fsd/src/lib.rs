@@ -1,7 +1,21 @@
 //! Lambay's file server: plain directories served to many mounts at once.
 //!
-//! The core (`volume`, `identity`, `locks`, `meter`, `throttle`) knows nothing of the door a request came through.
+//! The core (`volume`, `mount`, `identity`, `locks`, `meter`, `throttle`) knows nothing of the door a request came through.
 
+#![deny(unsafe_code)]
+
+pub mod control;
+pub mod fuse;
+pub mod identity;
+pub mod inode;
 pub mod locks;
 pub mod meter;
+pub mod mount;
+pub mod server;
+pub mod shards;
+#[allow(unsafe_code)]
+pub mod sys;
 pub mod throttle;
+pub mod usage;
+pub mod volume;
+pub mod waiting;

@@ -1,0 +1,216 @@
+//! The control socket: one JSON object a line each way.
+//!
+//! A request is `{"id": …, "op": "mount", …}`; its answer is `{"id": …, "ok": true, …}` or
+//! `{"id": …, "error": {"code", "message", "errno"?}}`. Unknown fields are ignored. The first connection is the
+//! supervisor's: when it closes, the server ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use crate::server::{Failure, MountRequest, OpenVolume, Server};
+use crate::sys::event::EventFd;
+use crate::sys::Errno;
+
+/// Longest request, in bytes.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// Why the server should end.
+#[derive(Debug)]
+pub struct Ending {
+    pub event: EventFd,
+    panicked: AtomicBool,
+}
+
+impl Ending {
+    pub fn new() -> Result<Ending, Errno> {
+        Ok(Ending {
+            event: EventFd::new()?,
+            panicked: AtomicBool::new(false),
+        })
+    }
+
+    pub fn request(&self) {
+        self.event.signal();
+    }
+
+    pub fn panic(&self) {
+        self.panicked.store(true, SeqCst);
+        self.event.signal();
+    }
+
+    pub fn panicked(&self) -> bool {
+        self.panicked.load(SeqCst)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct VolumeName {
+    volume: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct MountName {
+    mount: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Prefix {
+    prefix: PathBuf,
+}
+
+/// Listens at `path` and serves every connection on a thread of its own.
+pub fn listen(path: &Path, server: Arc<Server>, ending: Arc<Ending>) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || accept(&listener, &server, &ending))?;
+    Ok(())
+}
+
+fn accept(listener: &UnixListener, server: &Arc<Server>, ending: &Arc<Ending>) {
+    let mut supervisor = true;
+    for stream in listener.incoming() {
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::error!(%error, "a control connection could not be accepted");
+                continue;
+            }
+        };
+        let ends = std::mem::take(&mut supervisor);
+        let server = Arc::clone(server);
+        let ending = Arc::clone(ending);
+        let spawned = std::thread::Builder::new()
+            .name("control-connection".to_owned())
+            .spawn(move || {
+                converse(stream, &server, &ending);
+                if ends {
+                    ending.request();
+                }
+            });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "a control connection could not be served");
+        }
+    }
+}
+
+fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) {
+    let Ok(writer) = stream.try_clone() else {
+        return;
+    };
+    let writer = Arc::new(Mutex::new(writer));
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = std::io::Read::take(&mut reader, LONGEST_LINE);
+        match limited.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) if line.last() != Some(&b'\n') => {
+                let long = Failure::Invalid(format!(
+                    "a request is one line of at most {LONGEST_LINE} bytes"
+                ));
+                send(&writer, &answer(&Value::Null, Err(long)));
+                return;
+            }
+            Ok(_) => {}
+        }
+        let request: Value = match serde_json::from_slice(&line) {
+            Ok(request) => request,
+            Err(error) => {
+                let failure = Failure::Invalid(format!("not a JSON object: {error}"));
+                send(&writer, &answer(&Value::Null, Err(failure)));
+                continue;
+            }
+        };
+        let op = request
+            .get("op")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        // These may take long; what follows need not wait for them.
+        if matches!(op, "reset" | "cleanup") {
+            let (server, writer) = (Arc::clone(server), Arc::clone(&writer));
+            let ending = Arc::clone(ending);
+            let spawned = std::thread::Builder::new()
+                .name("control-request".to_owned())
+                .spawn(move || send(&writer, &serve(&server, &ending, &request)));
+            if let Err(error) = spawned {
+                tracing::error!(%error, "a control request could not be served");
+            }
+        } else {
+            send(&writer, &serve(server, ending, &request));
+        }
+    }
+}
+
+fn send(writer: &Mutex<UnixStream>, answer: &Value) {
+    let mut line = answer.to_string();
+    line.push('\n');
+    let mut stream = writer.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = stream.write_all(line.as_bytes()) {
+        tracing::debug!(%error, "an answer found nobody");
+    }
+}
+
+fn answer(id: &Value, result: Result<Value, Failure>) -> Value {
+    match result {
+        Ok(mut body) => {
+            body["id"] = id.clone();
+            body["ok"] = json!(true);
+            body
+        }
+        Err(failure) => {
+            let mut error = json!({"code": failure.code(), "message": failure.to_string()});
+            if let Some(errno) = failure.errno() {
+                error["errno"] = json!(errno);
+            }
+            json!({"id": id, "error": error})
+        }
+    }
+}
+
+/// Serves one request, whatever it is, with an answer.
+pub fn serve(server: &Server, ending: &Ending, request: &Value) -> Value {
+    let id = request.get("id").cloned().unwrap_or(Value::Null);
+    let result = match request.get("op").and_then(Value::as_str) {
+        Some(op) => act(server, ending, op, request),
+        None => Err(Failure::Invalid("op: missing, or not a string".to_owned())),
+    };
+    if let Err(failure) = &result {
+        tracing::warn!(%failure, op = ?request.get("op"), "control request failed");
+    }
+    answer(&id, result)
+}
+
+fn arguments<T: DeserializeOwned>(request: &Value) -> Result<T, Failure> {
+    T::deserialize(request).map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+fn act(server: &Server, ending: &Ending, op: &str, request: &Value) -> Result<Value, Failure> {
+    match op {
+        "hello" => Ok(server.hello()),
+        "volume.open" => server.open_volume(&arguments::<OpenVolume>(request)?),
+        "volume.close" => server.close_volume(&arguments::<VolumeName>(request)?.volume),
+        "volume.usage" => server.usage(&arguments::<VolumeName>(request)?.volume),
+        "mount" => server.mount(&arguments::<MountRequest>(request)?),
+        "unmount" => server.unmount(&arguments::<MountName>(request)?.mount),
+        "mount.list" => Ok(server.list()),
+        "stats" => Ok(server.stats()),
+        "reset" => server.reset(&arguments::<VolumeName>(request)?.volume),
+        "cleanup" => server.cleanup(&arguments::<Prefix>(request)?.prefix),
+        "shutdown" => {
+            ending.request();
+            Ok(json!({}))
+        }
+        _ => Err(Failure::Invalid(format!("op: {op:?} is not known"))),
+    }
+}

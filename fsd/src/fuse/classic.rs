@@ -1,0 +1,217 @@
+//! The classic transport: requests read from and answered to `/dev/fuse`.
+//!
+//! A few threads serve the devices of all connections. With io_uring in use, INIT, FORGET and INTERRUPT still come here.
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::abi::{
+    fixed_size, opcode, BatchForgetIn, ForgetIn, ForgetOne, InHeader, InitIn, InterruptIn,
+};
+use super::dispatch;
+use super::request::{Outcome, Request};
+use super::session::{Responder, Session, MAX_IO};
+use super::uring::Rings;
+use crate::sys::event::Epoll;
+use crate::sys::{file, pod, Errno};
+
+const HEADER: usize = std::mem::size_of::<InHeader>();
+const BUFFER: usize = MAX_IO + 8192;
+const DEVICE: &CStr = c"/dev/fuse";
+
+/// A new, unconnected device.
+pub fn open_device() -> Result<OwnedFd, Errno> {
+    file::open_at(libc::AT_FDCWD, DEVICE, libc::O_RDWR | libc::O_NONBLOCK, 0)
+}
+
+/// The threads that serve the devices, and the connections they serve.
+#[derive(Debug)]
+pub struct Devices {
+    epoll: Epoll,
+    sessions: RwLock<HashMap<u64, Arc<Session>>>,
+    next_token: AtomicU64,
+    rings: Option<Arc<Rings>>,
+}
+
+impl Devices {
+    /// Starts `threads` threads. `rings`: where connections that agree to io_uring register.
+    pub fn start(threads: usize, rings: Option<Arc<Rings>>) -> Result<Arc<Devices>, Errno> {
+        let devices = Arc::new(Devices {
+            epoll: Epoll::new()?,
+            sessions: RwLock::default(),
+            next_token: AtomicU64::new(1),
+            rings,
+        });
+        for index in 0..threads {
+            let devices = Arc::clone(&devices);
+            std::thread::Builder::new()
+                .name(format!("fuse-device-{index}"))
+                .spawn(move || devices.run())?;
+        }
+        Ok(devices)
+    }
+
+    /// Serves a connection from now on. The token is for [`Devices::remove`].
+    pub fn add(&self, session: &Arc<Session>) -> Result<u64, Errno> {
+        let token = self.next_token.fetch_add(1, Relaxed);
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(token, Arc::clone(session));
+        self.epoll.add(session.device(), token, true)?;
+        Ok(token)
+    }
+
+    pub fn remove(&self, token: u64) {
+        let removed = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&token);
+        if let Some(session) = removed {
+            self.epoll.remove(session.device());
+            session.end();
+        }
+    }
+
+    fn session(&self, token: u64) -> Option<Arc<Session>> {
+        self.sessions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&token)
+            .cloned()
+    }
+
+    fn run(&self) {
+        let mut buffer = vec![0u8; BUFFER];
+        loop {
+            let token = match self.epoll.wait() {
+                Ok(token) => token,
+                Err(errno) => {
+                    tracing::error!(%errno, "waiting for devices failed");
+                    return;
+                }
+            };
+            if let Some(session) = self.session(token) {
+                self.serve_all(&session, token, &mut buffer);
+            }
+        }
+    }
+
+    /// Edge-triggered: reads until there is nothing more.
+    fn serve_all(&self, session: &Arc<Session>, token: u64, buffer: &mut [u8]) {
+        loop {
+            match file::read(session.device(), buffer) {
+                Ok(n) => self.serve(session, buffer, n),
+                Err(Errno(libc::EAGAIN)) => return,
+                // ENOENT: a request was interrupted before it could be read.
+                Err(Errno(libc::EINTR | libc::ENOENT)) => {}
+                Err(errno) => {
+                    if !matches!(errno.0, libc::ENODEV | libc::ECONNABORTED) {
+                        tracing::error!(%errno, mount = %session.mount.name, "reading requests failed");
+                    }
+                    self.remove(token);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, session: &Arc<Session>, buffer: &mut [u8], n: usize) {
+        let Some(header) = pod::read::<InHeader>(&buffer[..n]) else {
+            return;
+        };
+        let body = buffer.get(HEADER..n).unwrap_or_default();
+        match header.opcode {
+            opcode::INIT => {
+                // Older kernels send a shorter struct; what is missing is zero.
+                let mut padded = [0u8; std::mem::size_of::<InitIn>()];
+                let len = body.len().min(padded.len());
+                padded[..len].copy_from_slice(&body[..len]);
+                let wanted = pod::read(&padded).unwrap_or_default();
+                if session.initialise(&header, &wanted) {
+                    if let Some(rings) = &self.rings {
+                        rings.register(session);
+                    }
+                }
+            }
+            opcode::FORGET => {
+                if let Some(argument) = pod::read::<ForgetIn>(body) {
+                    session.mount.forget(header.nodeid, argument.nlookup);
+                }
+            }
+            opcode::BATCH_FORGET => batch_forget(session, body),
+            opcode::INTERRUPT => {
+                if let Some(argument) = pod::read::<InterruptIn>(body) {
+                    session.interrupt(argument.unique);
+                }
+            }
+            _ => self.answer(session, &header, buffer, n),
+        }
+    }
+
+    fn answer(&self, session: &Arc<Session>, header: &InHeader, buffer: &mut [u8], n: usize) {
+        let fixed_len = fixed_size(header.opcode);
+        let start = HEADER + fixed_len;
+        if n < start {
+            session.reply(header.unique, Err(Errno(libc::EINVAL)));
+            return;
+        }
+        let mut fixed = [0u8; 128];
+        fixed[..fixed_len].copy_from_slice(&buffer[HEADER..start]);
+        let request = Request {
+            header: *header,
+            fixed: &fixed,
+            buffer: &mut buffer[start..],
+            len: n - start,
+        };
+        let result = match dispatch::serve(session, request) {
+            Outcome::Reply(result) => result,
+            Outcome::Slow(job) => job(&mut buffer[start..]),
+            Outcome::Silent => return,
+            Outcome::Park(lock) => {
+                let responder = Responder {
+                    session: Arc::clone(session),
+                    unique: header.unique,
+                    slot: None,
+                };
+                session.park(lock, responder);
+                return;
+            }
+        };
+        let body = result.map(|len| buffer.get(start..start + len).unwrap_or_default());
+        session.reply(header.unique, body);
+    }
+
+    /// Connections served now.
+    pub fn len(&self) -> usize {
+        self.sessions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+fn batch_forget(session: &Session, body: &[u8]) {
+    let Some(head) = pod::read::<BatchForgetIn>(body) else {
+        return;
+    };
+    let entries = body
+        .get(std::mem::size_of::<BatchForgetIn>()..)
+        .unwrap_or_default();
+    for entry in entries
+        .chunks_exact(std::mem::size_of::<ForgetOne>())
+        .take(head.count as usize)
+    {
+        if let Some(one) = pod::read::<ForgetOne>(entry) {
+            session.mount.forget(one.nodeid, one.nlookup);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Open files: opening, reading, writing, closing.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::abi::{
+    opcode, open as flag, CopyFileRangeIn, CreateIn, EntryOut, FallocateIn, FlushIn, FsyncIn,
+    LseekIn, LseekOut, OpenIn, OpenOut, ReadIn, ReleaseIn, WriteIn, WriteOut, FSYNC_CONTENT_ONLY,
+    OPEN_EXEC, OPEN_KILL_SUIDGID, RELEASE_FLOCK_UNLOCK, WRITE_KILL_SUIDGID,
+};
+use super::attributes::LARGEST_FILE;
+use super::locking;
+use super::request::{Outcome, Request};
+use super::session::Session;
+use crate::identity;
+use crate::inode::Inode;
+use crate::locks::Space;
+use crate::meter::Class;
+use crate::mount::OpenFile;
+use crate::sys::file::{self, Stat};
+use crate::sys::{pod, Errno};
+
+/// Flags of `open(2)` that mean the same to the backing file. O_APPEND comes with each write, O_DIRECT is the client's alone.
+const KEPT: u32 =
+    (libc::O_ACCMODE | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC | libc::O_NOATIME) as u32;
+
+fn writable(flags: u32) -> bool {
+    (flags as i32) & libc::O_ACCMODE != libc::O_RDONLY
+}
+
+fn readable(flags: u32) -> bool {
+    (flags as i32) & libc::O_ACCMODE != libc::O_WRONLY
+}
+
+/// Puts an opened file into the mount's table; the reply's struct.
+fn admit(session: &Session, inode: &Arc<Inode>, fd: OwnedFd, stat: &Stat, flags: u32) -> OpenOut {
+    let mount = &session.mount;
+    let fd = Arc::new(fd);
+    let backing = if stat.is_file() {
+        session.open_backing(inode, fd.as_raw_fd())
+    } else {
+        None
+    };
+    let open = OpenFile {
+        fd,
+        inode: Arc::clone(inode),
+        writable: writable(flags),
+        readable: readable(flags),
+        passthrough: backing.is_some(),
+        size_at_open: stat.size(),
+        mtime_at_open: stat.mtime(),
+    };
+    if open.writable {
+        mount.volume.writing_begins(inode, stat);
+        if open.passthrough {
+            // From here on attributes may change unseen: nobody caches them, and what is cached goes.
+            inode.unseen_writer_comes();
+            mount.volume.attributes_changed(inode, u64::MAX);
+        }
+    }
+    let handle = mount.new_handle();
+    mount.add_file(handle, open);
+    match backing {
+        Some(id) => OpenOut {
+            fh: handle,
+            open_flags: flag::PASSTHROUGH,
+            backing_id: id,
+        },
+        None => OpenOut {
+            fh: handle,
+            open_flags: flag::DIRECT_IO | flag::PARALLEL_DIRECT_WRITES,
+            backing_id: 0,
+        },
+    }
+}
+
+pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
+    let argument: OpenIn = request.argument()?;
+    let mount = &session.mount;
+    let (inode, fd) = mount.fd(request.node())?;
+    mount.identity.assume()?;
+    let raw = fd.as_raw_fd();
+    let flags = (argument.flags & KEPT) as i32;
+    let opened = match file::reopen(&mount.volume.proc, raw, flags) {
+        Err(Errno(libc::EACCES)) if argument.flags & OPEN_EXEC != 0 => {
+            // Executing needs no permission to read.
+            file::access(raw, libc::X_OK)?;
+            identity::with_capabilities(|| file::reopen(&mount.volume.proc, raw, flags))?
+        }
+        Ok(_) if argument.flags & OPEN_EXEC != 0 && file::access(raw, libc::X_OK).is_err() => {
+            return Err(Errno(libc::EACCES));
+        }
+        other => other?,
+    };
+    let stat = file::stat_of(opened.as_raw_fd())?;
+    if flags & libc::O_TRUNC != 0 {
+        if argument.open_flags & OPEN_KILL_SUIDGID != 0 {
+            session.kill_privileges(raw)?;
+        }
+        mount.volume.attributes_changed(&inode, mount.number);
+    }
+    let out = admit(session, &inode, opened, &stat, argument.flags);
+    request.reply(&out)
+}
+
+pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
+    let argument: CreateIn = request.argument()?;
+    let name_for = session.name_lifetime();
+    let mount = &session.mount;
+    let (parent, dir) = mount.fd(request.node())?;
+    mount.identity.assume()?;
+    let (fd, made) = {
+        let name = request.name()?;
+        let flags = (argument.flags & KEPT) as i32 | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let create = flags | libc::O_CREAT | libc::O_EXCL;
+        let exclusive = argument.flags as i32 & libc::O_EXCL != 0;
+        loop {
+            match file::open_at(dir.as_raw_fd(), name, create, argument.mode & 0o7777) {
+                Ok(fd) => break (fd, true),
+                Err(Errno(libc::EEXIST)) if !exclusive => {}
+                Err(errno) => return Err(errno),
+            }
+            match file::open_at(dir.as_raw_fd(), name, flags, 0) {
+                Ok(fd) => break (fd, false),
+                // Removed between the two calls: create it after all.
+                Err(Errno(libc::ENOENT)) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    };
+    let stat = file::stat_of(fd.as_raw_fd())?;
+    let inode = mount.volume.intern_opened(&fd, &stat)?;
+    if made {
+        mount.volume.created(&stat);
+    }
+    let out = admit(session, &inode, fd, &stat, argument.flags);
+    let entry = session.tell(&inode, &stat, name_for);
+    if made {
+        mount.volume.names_changed(&parent, mount.number);
+    } else {
+        mount.volume.attributes_changed(&inode, mount.number);
+    }
+    let head = request.reply(&entry)?;
+    debug_assert_eq!(head, std::mem::size_of::<EntryOut>());
+    let rest = request.buffer.get_mut(head..).unwrap_or_default();
+    let tail = pod::write(rest, &out).ok_or(Errno(libc::EIO))?;
+    Ok(head + tail)
+}
+
+pub fn read(session: &Session, request: &mut Request<'_>) -> Outcome {
+    match read_now(session, request) {
+        Ok(outcome) => outcome,
+        Err(errno) => Outcome::Reply(Err(errno)),
+    }
+}
+
+fn read_now(session: &Session, request: &mut Request<'_>) -> Result<Outcome, Errno> {
+    let argument: ReadIn = request.argument()?;
+    let open = session.mount.file(argument.fh)?;
+    let raw = open.fd.as_raw_fd();
+    let size = (argument.size as usize).min(request.buffer.len());
+    let out = request.buffer.get_mut(..size).unwrap_or_default();
+    let cached = file::read_cached_at(raw, out, argument.offset);
+    let complete = match cached {
+        Ok(n) => n == size || argument.offset + n as u64 >= file::stat_of(raw)?.size(),
+        Err(Errno(libc::EAGAIN | libc::EOPNOTSUPP)) => false,
+        Err(errno) => return Err(errno),
+    };
+    session.mount.count(Class::Read, size as u64);
+    if complete {
+        return Ok(Outcome::Reply(cached));
+    }
+    Ok(Outcome::Slow(Box::new(move |buffer| {
+        let out = buffer.get_mut(..size).ok_or(Errno(libc::EIO))?;
+        file::read_at(open.fd.as_raw_fd(), out, argument.offset)
+    })))
+}
+
+pub fn write(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
+    let argument: WriteIn = request.argument()?;
+    let mount = &session.mount;
+    let open = mount.file(argument.fh)?;
+    mount.identity.assume()?;
+    let size = (argument.size as usize).min(request.len);
+    let bytes = request.buffer.get(..size).ok_or(Errno(libc::EINVAL))?;
+    let raw = open.fd.as_raw_fd();
+    let written = if argument.flags as i32 & libc::O_APPEND != 0 {
+        file::append(raw, bytes)?
+    } else {
+        if argument.offset.saturating_add(size as u64) > LARGEST_FILE {
+            return Err(Errno(libc::EFBIG));
+        }
+        file::write_at(raw, bytes, argument.offset)?
+    };
+    if argument.write_flags & WRITE_KILL_SUIDGID != 0 {
+        session.kill_privileges(raw)?;
+    }
+    mount.count(Class::Write, written as u64);
+    mount.volume.attributes_changed(&open.inode, mount.number);
+    request.reply(&WriteOut {
+        size: written as u32,
+        padding: 0,
+    })
+}
+
+/// A process closes a descriptor: its POSIX locks on the file end, and the size it wrote is counted.
+pub fn flush(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
+    let argument: FlushIn = request.argument()?;
+    let open = session.mount.file(argument.fh)?;
+    locking::release(session, &open.inode, Space::Posix, argument.lock_owner);
+    if open.writable {
+        session
+            .mount
+            .volume
+            .settle(&open.inode, open.fd.as_raw_fd(), false);
+    }
+    Ok(0)
+}
+
+/// The last descriptor of an open file is closed.
+pub fn release(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
+    let argument: ReleaseIn = request.argument()?;
+    let open = session.mount.remove_file(argument.fh)?;
+    if argument.release_flags & RELEASE_FLOCK_UNLOCK != 0 {
+        locking::release(session, &open.inode, Space::Flock, argument.lock_owner);
+    }
+    if open.passthrough {
+        session.close_backing(&open.inode);
+    }
+    Ok(0)
+}
+
+pub fn fsync(session: &Session, request: &mut Request<'_>) -> Outcome {
+    let found = request.argument::<FsyncIn>().and_then(|argument| {
+        let open = session.mount.file(argument.fh)?;
+        Ok((open, argument.fsync_flags & FSYNC_CONTENT_ONLY != 0))
+    });
+    let (open, content_only) = match found {
+        Ok(found) => found,
+        Err(errno) => return Outcome::Reply(Err(errno)),
+    };
+    Outcome::Slow(Box::new(move |_| {
+        if content_only {
+            file::sync_content(open.fd.as_raw_fd())?;
+        } else {
+            file::sync(open.fd.as_raw_fd())?;
+        }
+        Ok(0)
+    }))
+}
+
+pub fn fallocate(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
+    let found = request.argument::<FallocateIn>().and_then(|argument| {
+        let open = session.mount.file(argument.fh)?;
+        Ok((open, argument))
+    });
+    let (open, argument) = match found {
+        Ok(found) => found,
+        Err(errno) => return Outcome::Reply(Err(errno)),
+    };
+    let session = Arc::clone(session);
+    Outcome::Slow(Box::new(move |_| {
+        let mount = &session.mount;
+        let end = argument.offset.saturating_add(argument.length);
+        if end > LARGEST_FILE {
+            return Err(Errno(libc::EFBIG));
+        }
+        mount.identity.assume()?;
+        let raw = open.fd.as_raw_fd();
+        file::allocate(
+            raw,
+            argument.mode as i32,
+            argument.offset as i64,
+            argument.length as i64,
+        )?;
+        mount.volume.settle(&open.inode, raw, false);
+        mount.volume.attributes_changed(&open.inode, mount.number);
+        Ok(0)
+    }))
+}
+
+pub fn lseek(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
+    let argument: LseekIn = request.argument()?;
+    let open = session.mount.file(argument.fh)?;
+    let offset = i64::try_from(argument.offset).map_err(|_| Errno(libc::EINVAL))?;
+    let offset = file::seek(open.fd.as_raw_fd(), offset, argument.whence as i32)?;
+    request.reply(&LseekOut { offset })
+}
+
+pub fn copy_file_range(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
+    const MOST: u64 = 1 << 30;
+    let wide = request.header.opcode == opcode::COPY_FILE_RANGE_64;
+    let found = request.argument::<CopyFileRangeIn>().and_then(|argument| {
+        let from = session.mount.file(argument.fh_in)?;
+        let to = session.mount.file(argument.fh_out)?;
+        Ok((from, to, argument))
+    });
+    let (from, to, argument) = match found {
+        Ok(found) => found,
+        Err(errno) => return Outcome::Reply(Err(errno)),
+    };
+    let session = Arc::clone(session);
+    Outcome::Slow(Box::new(move |buffer| {
+        let mount = &session.mount;
+        mount.identity.assume()?;
+        let copied = file::copy_range(
+            from.fd.as_raw_fd(),
+            argument.off_in,
+            to.fd.as_raw_fd(),
+            argument.off_out,
+            argument.len.min(MOST) as usize,
+        )?;
+        mount.count(Class::Read, copied as u64);
+        mount.count(Class::Write, copied as u64);
+        mount.volume.settle(&to.inode, to.fd.as_raw_fd(), false);
+        mount.volume.attributes_changed(&to.inode, mount.number);
+        let written = if wide {
+            // `struct fuse_copy_file_range_out` is one 64-bit count, as `struct fuse_lseek_out` is.
+            pod::write(
+                buffer,
+                &LseekOut {
+                    offset: copied as u64,
+                },
+            )
+        } else {
+            pod::write(
+                buffer,
+                &WriteOut {
+                    size: copied as u32,
+                    padding: 0,
+                },
+            )
+        };
+        written.ok_or(Errno(libc::EIO))
+    }))
+}

@@ -1,0 +1,407 @@
+//! One FUSE connection: what was negotiated, what the client's kernel may have cached, and how to reach it.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::abi::{
+    init, notify, InHeader, InitIn, InitOut, NotifyInvalInode, OutHeader, EPOCH_MINOR,
+    KERNEL_MINOR, KERNEL_VERSION,
+};
+use super::backing::Backings;
+use super::uring::RingSlot;
+use crate::inode::Inode;
+use crate::locks::{self, Ticket};
+use crate::mount::Mount;
+use crate::sys::{file, pod, Errno};
+use crate::volume::Observer;
+
+/// Largest read or write of one request, in bytes.
+pub const MAX_IO: usize = 1 << 20;
+/// How long names and attributes stay cached when nobody says otherwise: the bound for changes made behind the server's
+/// back, directly in the backing directory. Changes through any mount are seen at once.
+const CACHED: Duration = Duration::from_secs(5);
+/// Interrupts remembered for requests that have not shown up yet.
+const EARLY_INTERRUPTS: usize = 256;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The kernel's INIT is outstanding.
+    Starting,
+    /// INIT is answered; `rings` worker rings have yet to register their entries.
+    Registering {
+        rings: usize,
+    },
+    Ready,
+    Ended,
+}
+
+/// Requests of this connection that wait for a lock, so that a signal can end the wait.
+#[derive(Debug, Default)]
+struct Parked {
+    tickets: HashMap<u64, Ticket>,
+    interrupted: VecDeque<u64>,
+}
+
+/// Who gets the answer to a request that is not answered at once.
+#[derive(Debug)]
+pub struct Responder {
+    pub session: Arc<Session>,
+    pub unique: u64,
+    /// The ring entry that waits for it; `None` on the classic transport.
+    pub slot: Option<RingSlot>,
+}
+
+impl Responder {
+    /// Answers with `result` bytes of body, which on a ring are in the entry's payload already and elsewhere are none.
+    pub fn answer(self, result: Result<usize, Errno>) {
+        match self.slot {
+            Some(slot) => slot.answer(self.unique, result),
+            None => self.session.reply(self.unique, result.map(|_| &[][..])),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub mount: Mount,
+    device: OwnedFd,
+    want_rings: usize,
+    passthrough: AtomicBool,
+    epochs: AtomicBool,
+    /// A name was given to the client to keep since it was last told to drop all; taken through a change's notification.
+    names_given: AtomicBool,
+    notifying: Mutex<()>,
+    backings: Mutex<Backings>,
+    parked: Mutex<Parked>,
+    phase: Mutex<Phase>,
+    phase_changed: Condvar,
+    /// The mount itself, for requests of our own; letting go of it lets a detached mount end.
+    attachment: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    /// `want_rings`: worker rings that will register entries for it; 0 for the classic transport.
+    pub fn new(mount: Mount, device: OwnedFd, want_rings: usize) -> Session {
+        Session {
+            mount,
+            device,
+            want_rings,
+            passthrough: AtomicBool::new(false),
+            epochs: AtomicBool::new(false),
+            names_given: AtomicBool::new(false),
+            notifying: Mutex::default(),
+            backings: Mutex::default(),
+            parked: Mutex::default(),
+            phase: Mutex::new(Phase::Starting),
+            phase_changed: Condvar::new(),
+            attachment: Mutex::default(),
+        }
+    }
+
+    pub fn device(&self) -> RawFd {
+        self.device.as_raw_fd()
+    }
+
+    pub fn attach(&self, mount: OwnedFd) {
+        *lock(&self.attachment) = Some(Arc::new(mount));
+    }
+
+    pub fn attachment(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.attachment).clone()
+    }
+
+    pub fn detach(&self) {
+        lock(&self.attachment).take();
+    }
+
+    // ---- phases
+
+    pub fn phase(&self) -> Phase {
+        *lock(&self.phase)
+    }
+
+    fn set_phase(&self, change: impl FnOnce(Phase) -> Phase) {
+        let mut phase = lock(&self.phase);
+        *phase = change(*phase);
+        self.phase_changed.notify_all();
+    }
+
+    /// A worker ring has registered its entries (or could not: the kernel then falls back to the classic transport).
+    pub fn ring_registered(&self) {
+        self.set_phase(|phase| match phase {
+            Phase::Registering { rings } if rings > 1 => Phase::Registering { rings: rings - 1 },
+            Phase::Registering { .. } => Phase::Ready,
+            other => other,
+        });
+    }
+
+    /// Waits until requests flow. False when that did not happen within `limit`.
+    pub fn wait_ready(&self, limit: Duration) -> bool {
+        let phase = lock(&self.phase);
+        let waiting = |phase: &mut Phase| !matches!(phase, Phase::Ready | Phase::Ended);
+        match self.phase_changed.wait_timeout_while(phase, limit, waiting) {
+            Ok((phase, _)) => *phase == Phase::Ready,
+            Err(_) => false,
+        }
+    }
+
+    /// The connection is gone: its locks, its waits and everything it knew go. Returns false when that was done before.
+    pub fn end(&self) -> bool {
+        {
+            let mut phase = lock(&self.phase);
+            if *phase == Phase::Ended {
+                return false;
+            }
+            *phase = Phase::Ended;
+            self.phase_changed.notify_all();
+        }
+        let mount = &self.mount;
+        mount.volume.stop_observing(mount.number);
+        mount.volume.locks.release_mount(mount.number).give();
+        mount.end();
+        true
+    }
+
+    // ---- INIT
+
+    /// Answers INIT. True when the worker rings have to register now.
+    pub fn initialise(&self, header: &InHeader, wanted: &InitIn) -> bool {
+        if wanted.major != KERNEL_VERSION {
+            let mut out = InitOut {
+                major: KERNEL_VERSION,
+                minor: KERNEL_MINOR,
+                ..InitOut::default()
+            };
+            if wanted.major < KERNEL_VERSION {
+                tracing::error!(mount = %self.mount.name, major = wanted.major, "the kernel's FUSE is too old");
+                self.reply(header.unique, Err(Errno(libc::EPROTO)));
+            } else {
+                out.max_write = MAX_IO as u32;
+                self.reply(header.unique, Ok(pod::bytes_of(&out)));
+            }
+            return false;
+        }
+        let mut offered = u64::from(wanted.flags);
+        if offered & init::INIT_EXT != 0 {
+            offered |= u64::from(wanted.flags2) << 32;
+        }
+        let mut asked = init::ASYNC_READ
+            | init::POSIX_LOCKS
+            | init::ATOMIC_O_TRUNC
+            | init::BIG_WRITES
+            | init::FLOCK_LOCKS
+            | init::AUTO_INVAL_DATA
+            | init::DO_READDIRPLUS
+            | init::READDIRPLUS_AUTO
+            | init::ASYNC_DIO
+            | init::PARALLEL_DIROPS
+            | init::MAX_PAGES
+            | init::CACHE_SYMLINKS
+            | init::HANDLE_KILLPRIV_V2
+            | init::INIT_EXT
+            | init::DIRECT_IO_ALLOW_MMAP;
+        if self.mount.volume.options.passthrough {
+            asked |= init::PASSTHROUGH;
+        }
+        if self.want_rings > 0 {
+            asked |= init::OVER_IO_URING;
+        }
+        let agreed = asked & offered;
+        let rings = agreed & init::OVER_IO_URING != 0;
+        self.passthrough
+            .store(agreed & init::PASSTHROUGH != 0, SeqCst);
+        self.epochs.store(wanted.minor >= EPOCH_MINOR, SeqCst);
+        let stacked = file::is_stacked(self.mount.volume.root().as_raw_fd());
+        let out = InitOut {
+            major: KERNEL_VERSION,
+            minor: KERNEL_MINOR.min(wanted.minor),
+            max_readahead: wanted.max_readahead,
+            flags: agreed as u32,
+            flags2: (agreed >> 32) as u32,
+            max_background: 64,
+            congestion_threshold: 48,
+            max_write: MAX_IO as u32,
+            time_gran: 1,
+            max_pages: (MAX_IO / 4096) as u16,
+            max_stack_depth: if stacked { 2 } else { 1 },
+            ..InitOut::default()
+        };
+        self.set_phase(|phase| match phase {
+            Phase::Starting if rings => Phase::Registering {
+                rings: self.want_rings,
+            },
+            Phase::Starting => Phase::Ready,
+            other => other,
+        });
+        self.reply(header.unique, Ok(pod::bytes_of(&out)));
+        rings
+    }
+
+    // ---- messages to the kernel over the device
+
+    pub fn reply(&self, unique: u64, result: Result<&[u8], Errno>) {
+        let (error, body) = match result {
+            Ok(body) => (0, body),
+            Err(errno) => (-errno.0, &[][..]),
+        };
+        self.send(unique, error, body);
+    }
+
+    fn send(&self, unique: u64, error: i32, body: &[u8]) {
+        let head = OutHeader {
+            len: (std::mem::size_of::<OutHeader>() + body.len()) as u32,
+            error,
+            unique,
+        };
+        // ENOENT: the request was interrupted or the inode is not known; ENODEV and the like: the connection is gone. The
+        // reading side notices that.
+        if let Err(errno) = file::write_pair(self.device(), pod::bytes_of(&head), body) {
+            tracing::trace!(mount = %self.mount.name, %errno, unique, "not taken by the kernel");
+        }
+    }
+
+    // ---- what the client may keep
+
+    /// How long a name may be kept. Call before the name is looked up.
+    pub fn name_lifetime(&self) -> Duration {
+        if !self.epochs.load(SeqCst) {
+            return Duration::ZERO;
+        }
+        if !self.names_given.load(SeqCst) {
+            self.names_given.store(true, SeqCst);
+        }
+        CACHED
+    }
+
+    /// How long attributes of `inode` may be kept. `fresh`: the client hears of the inode for the first time, so it could
+    /// not be told yet of a change that another mount makes at this moment.
+    pub fn attribute_lifetime(&self, inode: &Inode, fresh: bool) -> Duration {
+        let shared = || {
+            self.mount.volume.mounts() > 1 && !inode.other_watchers(self.mount.number).is_empty()
+        };
+        if inode.changes_unseen() || (fresh && shared()) {
+            Duration::ZERO
+        } else {
+            CACHED
+        }
+    }
+
+    // ---- passthrough
+
+    /// Registers one more open file of `inode`; `None` when its data has to go through the server.
+    pub fn open_backing(&self, inode: &Inode, file: RawFd) -> Option<i32> {
+        if !self.passthrough.load(SeqCst) {
+            return None;
+        }
+        match lock(&self.backings).open(self.device(), inode.id, file) {
+            Ok(id) => Some(id),
+            Err(errno) => {
+                if matches!(
+                    errno.0,
+                    libc::EPERM | libc::EOPNOTSUPP | libc::ELOOP | libc::EINVAL
+                ) {
+                    self.passthrough.store(false, SeqCst);
+                    tracing::warn!(mount = %self.mount.name, %errno, "no passthrough on this backing directory");
+                }
+                None
+            }
+        }
+    }
+
+    pub fn close_backing(&self, inode: &Inode) {
+        lock(&self.backings).close(self.device(), inode.id);
+    }
+
+    pub fn passthrough(&self) -> bool {
+        self.passthrough.load(SeqCst)
+    }
+
+    // ---- waiting for locks
+
+    /// Waits for a lock; the answer comes through `responder`.
+    pub fn park(self: &Arc<Session>, request: locks::Request, responder: Responder) {
+        let unique = responder.unique;
+        let session = Arc::clone(self);
+        let answer = Box::new(move |result: Result<(), Errno>| {
+            lock(&session.parked).tickets.remove(&unique);
+            responder.answer(result.map(|()| 0));
+        });
+        let locks = &self.mount.volume.locks;
+        let due = {
+            let mut parked = lock(&self.parked);
+            let (ticket, due) = locks.lock(request, answer);
+            if let Some(ticket) = ticket {
+                parked.tickets.insert(unique, ticket);
+            }
+            due
+        };
+        due.give();
+        let mut parked = lock(&self.parked);
+        if let Some(at) = parked.interrupted.iter().position(|early| *early == unique) {
+            parked.interrupted.remove(at);
+            drop(parked);
+            self.interrupt(unique);
+        }
+        if self.phase() == Phase::Ended {
+            // The end may have passed between the two tables.
+            self.interrupt(unique);
+        }
+    }
+
+    /// A signal ended the client's wait for request `unique`.
+    pub fn interrupt(&self, unique: u64) {
+        let ticket = {
+            let mut parked = lock(&self.parked);
+            match parked.tickets.get(&unique) {
+                Some(ticket) => *ticket,
+                None => {
+                    if parked.interrupted.len() == EARLY_INTERRUPTS {
+                        parked.interrupted.pop_front();
+                    }
+                    parked.interrupted.push_back(unique);
+                    return;
+                }
+            }
+        };
+        self.mount.volume.locks.interrupt(ticket).give();
+    }
+}
+
+impl Observer for Session {
+    fn attributes_changed(&self, inode: u64) {
+        let node = if inode == self.mount.root.id {
+            crate::mount::ROOT
+        } else {
+            inode
+        };
+        let body = NotifyInvalInode {
+            ino: node,
+            off: -1,
+            len: 0,
+        };
+        self.send(0, notify::INVAL_INODE, pod::bytes_of(&body));
+    }
+
+    fn names_changed(&self, _directory: u64) {
+        if !self.epochs.load(SeqCst) {
+            return;
+        }
+        // Held until the kernel has it: another change that finds nothing given must not be answered before that.
+        let _order = lock(&self.notifying);
+        if self.names_given.swap(false, SeqCst) {
+            self.send(0, notify::INC_EPOCH, &[]);
+        }
+    }
+
+    fn unlinked(&self, inode: u64) {
+        lock(&self.backings).unlinked(self.device(), inode);
+    }
+}

@@ -1,0 +1,581 @@
+//! The io_uring transport: one worker thread and one ring a processor, shared by all connections.
+//!
+//! The kernel sends a request to the queue of the processor that its caller runs on, and the worker of that queue is
+//! pinned there, so that no request crosses processors. A request that has to wait (for a lock, for the disk) keeps its
+//! ring entry but not the worker: the entry travels with it and comes back through the worker's inbox. When waiting
+//! requests have taken most entries of a queue, more are registered.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::dispatch;
+use super::request::{Job, Outcome, Request};
+use super::session::{Responder, Session, MAX_IO};
+use crate::sys::event::EventFd;
+use crate::sys::ring::{reserve_entries, Completion, EntryMemory, Ring};
+use crate::sys::{cred, mounting, Errno};
+
+/// Entries of one queue of one connection at first.
+const DEPTH: usize = 8;
+/// Entries that must be left for requests that do not wait.
+const RESERVE: usize = 3;
+/// Submission slots of a ring; more wait their turn.
+const RING_SIZE: u32 = 256;
+/// Threads for work that waits for the disk.
+const SLOW_THREADS: usize = 6;
+/// Resident payload that one worker leaves to idle entries, in bytes.
+const RESIDENT: usize = 32 << 20;
+/// What an entry keeps of it when there is too much.
+const KEPT: usize = 64 << 10;
+const INBOX: u64 = u64::MAX;
+
+/// What other threads tell a worker.
+enum Message {
+    Register(Arc<Session>),
+    Answer {
+        slot: Box<RingSlot>,
+        unique: u64,
+        result: Result<usize, Errno>,
+    },
+}
+
+struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    event: EventFd,
+}
+
+impl Inbox {
+    fn push(&self, message: Message) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.push(message);
+        let first = messages.len() == 1;
+        drop(messages);
+        if first {
+            self.event.signal();
+        }
+    }
+
+    fn take(&self) -> Vec<Message> {
+        self.event.drain();
+        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A ring entry on its way: whoever has it owes its request an answer.
+pub struct RingSlot {
+    inbox: Arc<Inbox>,
+    token: Token,
+    commit_id: u64,
+    parked: bool,
+    memory: EntryMemory,
+}
+
+impl std::fmt::Debug for RingSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RingSlot({:?})", self.token)
+    }
+}
+
+impl RingSlot {
+    /// Answers the request; `result` bytes are in the payload already.
+    pub fn answer(self, unique: u64, result: Result<usize, Errno>) {
+        let inbox = Arc::clone(&self.inbox);
+        inbox.push(Message::Answer {
+            slot: Box::new(self),
+            unique,
+            result,
+        });
+    }
+}
+
+/// Which entry of which lane a completion is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Token {
+    lane: u64,
+    entry: u16,
+}
+
+impl Token {
+    fn pack(self) -> u64 {
+        (self.lane << 16) | u64::from(self.entry)
+    }
+
+    fn unpack(packed: u64) -> Token {
+        Token {
+            lane: packed >> 16,
+            entry: packed as u16,
+        }
+    }
+}
+
+/// Work for the threads that may wait for the disk.
+#[derive(Default)]
+struct SlowQueue {
+    jobs: Mutex<VecDeque<(Job, Arc<Session>, u64, RingSlot)>>,
+    ready: Condvar,
+}
+
+impl SlowQueue {
+    fn push(&self, job: Job, session: Arc<Session>, unique: u64, slot: RingSlot) {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.push_back((job, session, unique, slot));
+        self.ready.notify_one();
+    }
+
+    fn run(&self) {
+        loop {
+            let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let (job, session, unique, mut slot) = loop {
+                match jobs.pop_front() {
+                    Some(work) => break work,
+                    None => {
+                        jobs = self
+                            .ready
+                            .wait(jobs)
+                            .unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+            };
+            drop(jobs);
+            let result = job(slot.memory.payload());
+            let slot = Some(slot);
+            Responder {
+                session,
+                unique,
+                slot,
+            }
+            .answer(result);
+        }
+    }
+}
+
+/// The worker threads.
+pub struct Rings {
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+impl std::fmt::Debug for Rings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Rings({})", self.inboxes.len())
+    }
+}
+
+/// Processors that the kernel may ever have: it wants as many queues.
+pub fn possible_processors() -> usize {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    last_processor(&text).map_or(1, |last| last + 1)
+}
+
+fn last_processor(ranges: &str) -> Option<usize> {
+    let last = ranges.trim().rsplit([',', '-']).next()?;
+    last.parse().ok()
+}
+
+impl Rings {
+    /// Starts a worker for each processor this process may run on.
+    pub fn start() -> Result<Arc<Rings>, Errno> {
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let queues = possible_processors();
+        let slow = Arc::new(SlowQueue::default());
+        for index in 0..SLOW_THREADS {
+            let slow = Arc::clone(&slow);
+            std::thread::Builder::new()
+                .name(format!("fuse-slow-{index}"))
+                .spawn(move || slow.run())?;
+        }
+        let mut inboxes = Vec::new();
+        for index in 0..workers {
+            let inbox = Arc::new(Inbox {
+                messages: Mutex::default(),
+                event: EventFd::new()?,
+            });
+            inboxes.push(Arc::clone(&inbox));
+            let slow = Arc::clone(&slow);
+            let queues = (0..queues)
+                .filter(|queue| queue % workers == index)
+                .map(|queue| queue as u16)
+                .collect();
+            let (started, wait) = std::sync::mpsc::channel();
+            std::thread::Builder::new()
+                .name(format!("fuse-ring-{index}"))
+                .spawn(move || {
+                    if let Err(errno) = cred::pin_to_cpu(index) {
+                        tracing::warn!(%errno, index, "worker not pinned to its processor");
+                    }
+                    let ring = Ring::new(RING_SIZE);
+                    let _ = started.send(ring.as_ref().map(|_| ()).map_err(|errno| *errno));
+                    if let Ok(ring) = ring {
+                        Worker::new(ring, inbox, queues, slow).run();
+                    }
+                })?;
+            wait.recv().map_err(|_| Errno(libc::EIO))??;
+        }
+        Ok(Arc::new(Rings { inboxes }))
+    }
+
+    pub fn len(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.inboxes.is_empty()
+    }
+
+    /// Every worker registers its queues' entries for the connection.
+    pub fn register(&self, session: &Arc<Session>) {
+        for inbox in &self.inboxes {
+            inbox.push(Message::Register(Arc::clone(session)));
+        }
+    }
+}
+
+struct Entry {
+    qid: u16,
+    /// Here while the kernel or this worker has the entry; elsewhere while its request waits.
+    memory: Option<EntryMemory>,
+    registering: bool,
+}
+
+/// Entries of one queue of one connection.
+#[derive(Debug, Default)]
+struct Queue {
+    entries: usize,
+    parked: usize,
+}
+
+/// One connection in one worker.
+struct Lane {
+    session: Arc<Session>,
+    entries: Vec<Entry>,
+    queues: HashMap<u16, Queue>,
+    /// Entries that the kernel has not given back for good.
+    live: usize,
+}
+
+struct Worker {
+    ring: Ring,
+    inbox: Arc<Inbox>,
+    queues: Vec<u16>,
+    slow: Arc<SlowQueue>,
+    lanes: HashMap<u64, Lane>,
+    next_lane: u64,
+    resident: usize,
+}
+
+impl Worker {
+    fn new(ring: Ring, inbox: Arc<Inbox>, queues: Vec<u16>, slow: Arc<SlowQueue>) -> Worker {
+        Worker {
+            ring,
+            inbox,
+            queues,
+            slow,
+            lanes: HashMap::new(),
+            next_lane: 0,
+            resident: 0,
+        }
+    }
+
+    fn run(mut self) {
+        let mut completions: Vec<Completion> = Vec::new();
+        let mut result = self.watch_inbox();
+        while result.is_ok() {
+            result = self.ring.wait(&mut completions);
+            for (token, outcome) in completions.drain(..) {
+                if token == INBOX {
+                    for message in self.inbox.take() {
+                        self.receive(message);
+                    }
+                    result = result.and(self.watch_inbox());
+                } else {
+                    self.complete(Token::unpack(token), outcome);
+                }
+            }
+        }
+        tracing::error!(?result, "a ring failed");
+        // Without this worker, requests would wait for ever: better to end and be restarted.
+        std::process::abort();
+    }
+
+    fn watch_inbox(&mut self) -> Result<(), Errno> {
+        self.ring.watch(&self.inbox.event, INBOX)
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Register(session) => {
+                self.register(&session);
+                session.ring_registered();
+            }
+            Message::Answer {
+                slot,
+                unique,
+                result,
+            } => self.take_back(*slot, unique, result),
+        }
+    }
+
+    fn register(&mut self, session: &Arc<Session>) {
+        let id = self.next_lane;
+        self.next_lane += 1;
+        let lane = Lane {
+            session: Arc::clone(session),
+            entries: Vec::new(),
+            queues: HashMap::new(),
+            live: 0,
+        };
+        self.lanes.insert(id, lane);
+        for qid in self.queues.clone() {
+            self.add_entries(id, qid);
+        }
+        if let Err(errno) = self.ring.submit() {
+            tracing::error!(%errno, mount = %session.mount.name, "registering ring entries failed");
+        }
+    }
+
+    /// Registers `DEPTH` more entries for a queue.
+    fn add_entries(&mut self, id: u64, qid: u16) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        let memories = match reserve_entries(DEPTH, MAX_IO) {
+            Ok(memories) => memories,
+            Err(errno) => {
+                tracing::error!(%errno, mount = %lane.session.mount.name, "no memory for ring entries");
+                return;
+            }
+        };
+        for memory in memories {
+            let Ok(entry) = u16::try_from(lane.entries.len()) else {
+                return;
+            };
+            let token = Token { lane: id, entry };
+            let pushed = self
+                .ring
+                .register(lane.session.device(), token.pack(), qid, &memory);
+            if let Err(errno) = pushed {
+                tracing::error!(%errno, mount = %lane.session.mount.name, "registering a ring entry failed");
+                return;
+            }
+            lane.entries.push(Entry {
+                qid,
+                memory: Some(memory),
+                registering: true,
+            });
+            lane.live += 1;
+            lane.queues.entry(qid).or_default().entries += 1;
+        }
+    }
+
+    fn complete(&mut self, token: Token, outcome: i32) {
+        let Some(lane) = self.lanes.get_mut(&token.lane) else {
+            return;
+        };
+        let Some(entry) = lane.entries.get_mut(usize::from(token.entry)) else {
+            return;
+        };
+        if outcome < 0 {
+            let retry = entry.registering && matches!(-outcome, libc::EAGAIN | libc::EINTR);
+            if let (true, Some(memory)) = (retry, entry.memory.as_ref()) {
+                let device = lane.session.device();
+                if self
+                    .ring
+                    .register(device, token.pack(), entry.qid, memory)
+                    .is_ok()
+                {
+                    return;
+                }
+            }
+            if entry.registering && !matches!(-outcome, libc::ENOTCONN | libc::ECONNABORTED) {
+                tracing::error!(errno = %Errno(-outcome), mount = %lane.session.mount.name, "a ring entry was refused");
+            }
+            self.bury(token);
+            return;
+        }
+        entry.registering = false;
+        let Some(mut memory) = entry.memory.take() else {
+            return;
+        };
+        let session = Arc::clone(&lane.session);
+        let touched = memory.touched();
+        let Some((header, fixed, commit_id, len)) = memory.request() else {
+            self.bury(token);
+            return;
+        };
+        let request = Request {
+            header,
+            fixed: &fixed,
+            buffer: memory.payload(),
+            len,
+        };
+        let result = match dispatch::serve(&session, request) {
+            Outcome::Reply(result) => result,
+            Outcome::Silent => Ok(0),
+            Outcome::Slow(job) => {
+                let slot = self.slot(token, commit_id, memory, false);
+                self.slow.push(job, session, header.unique, slot);
+                return;
+            }
+            Outcome::Park(lock) => {
+                self.count_parked(token, 1);
+                let slot = Some(self.slot(token, commit_id, memory, true));
+                let responder = Responder {
+                    session: Arc::clone(&session),
+                    unique: header.unique,
+                    slot,
+                };
+                session.park(lock, responder);
+                self.make_room(token);
+                return;
+            }
+        };
+        memory.answer(header.unique, result);
+        self.resident += memory.touched().saturating_sub(touched);
+        self.give_back(token, commit_id, memory);
+    }
+
+    fn slot(&self, token: Token, commit_id: u64, memory: EntryMemory, parked: bool) -> RingSlot {
+        RingSlot {
+            inbox: Arc::clone(&self.inbox),
+            token,
+            commit_id,
+            parked,
+            memory,
+        }
+    }
+
+    /// The answer to a request that waited.
+    fn take_back(&mut self, slot: RingSlot, unique: u64, result: Result<usize, Errno>) {
+        let RingSlot {
+            token,
+            commit_id,
+            parked,
+            mut memory,
+            ..
+        } = slot;
+        if parked {
+            self.count_parked(token, -1);
+        }
+        let touched = memory.touched();
+        memory.answer(unique, result);
+        self.resident += memory.touched().saturating_sub(touched);
+        self.give_back(token, commit_id, memory);
+    }
+
+    /// Sends the answer that is in `memory` and lets the kernel have the entry again.
+    fn give_back(&mut self, token: Token, commit_id: u64, mut memory: EntryMemory) {
+        if self.resident > RESIDENT && memory.touched() > KEPT {
+            let before = memory.touched();
+            memory.trim(KEPT.max(memory.answer_len().next_multiple_of(4096)));
+            self.resident = self.resident.saturating_sub(before - memory.touched());
+        }
+        let Some(lane) = self.lanes.get_mut(&token.lane) else {
+            return;
+        };
+        let Some(entry) = lane.entries.get_mut(usize::from(token.entry)) else {
+            return;
+        };
+        entry.memory = Some(memory);
+        let device = lane.session.device();
+        if let Err(errno) = self.ring.commit(device, token.pack(), entry.qid, commit_id) {
+            tracing::error!(%errno, mount = %lane.session.mount.name, "an answer could not be sent");
+        }
+    }
+
+    /// The kernel is done with an entry for good.
+    fn bury(&mut self, token: Token) {
+        let Some(lane) = self.lanes.get_mut(&token.lane) else {
+            return;
+        };
+        if let Some(entry) = lane.entries.get_mut(usize::from(token.entry)) {
+            if let Some(memory) = entry.memory.take() {
+                self.resident = self.resident.saturating_sub(memory.touched());
+            }
+        }
+        lane.live = lane.live.saturating_sub(1);
+        if lane.live == 0 {
+            self.lanes.remove(&token.lane);
+        }
+    }
+
+    fn count_parked(&mut self, token: Token, change: isize) {
+        let Some(lane) = self.lanes.get_mut(&token.lane) else {
+            return;
+        };
+        let Some(entry) = lane.entries.get(usize::from(token.entry)) else {
+            return;
+        };
+        if let Some(queue) = lane.queues.get_mut(&entry.qid) {
+            queue.parked = queue.parked.saturating_add_signed(change);
+        }
+    }
+
+    /// Requests that wait for a lock must leave entries for the one that frees it.
+    fn make_room(&mut self, token: Token) {
+        let Some(lane) = self.lanes.get(&token.lane) else {
+            return;
+        };
+        let Some(entry) = lane.entries.get(usize::from(token.entry)) else {
+            return;
+        };
+        let qid = entry.qid;
+        let Some(queue) = lane.queues.get(&qid) else {
+            return;
+        };
+        if queue.entries - queue.parked.min(queue.entries) > RESERVE {
+            return;
+        }
+        let starved = queue.parked >= queue.entries;
+        let session = Arc::clone(&lane.session);
+        self.add_entries(token.lane, qid);
+        let _ = self.ring.submit();
+        if starved {
+            knock(session, usize::from(qid));
+        }
+    }
+}
+
+/// Requests that came while a queue had no entry left are fetched by the next answer on that queue, and new entries alone
+/// do not fetch them: so one request is sent through the queue, by a thread on its processor.
+fn knock(session: Arc<Session>, processor: usize) {
+    let spawned = std::thread::Builder::new()
+        .name("fuse-knock".to_owned())
+        .spawn(move || {
+            if cred::pin_to_cpu(processor).is_err() {
+                return;
+            }
+            if let Some(mount) = session.attachment() {
+                mounting::knock(mount.as_raw_fd());
+            }
+        });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "a starved queue could not be woken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_survive_packing() {
+        for token in [
+            Token { lane: 0, entry: 0 },
+            Token {
+                lane: 77,
+                entry: u16::MAX,
+            },
+        ] {
+            assert_eq!(Token::unpack(token.pack()), token);
+            assert_ne!(token.pack(), INBOX);
+        }
+    }
+
+    #[test]
+    fn processor_ranges() {
+        assert_eq!(last_processor("0-1\n"), Some(1));
+        assert_eq!(last_processor("0\n"), Some(0));
+        assert_eq!(last_processor("0-3,8-63\n"), Some(63));
+        assert_eq!(last_processor(""), None);
+    }
+}

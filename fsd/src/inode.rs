@@ -1,0 +1,238 @@
+//! The files that mounts know: found again by file handle, so that a million of them need no descriptor.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::sys::file::{Handle, Stat};
+
+/// What makes two descriptors the same file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Key {
+    /// The file system gives handles: the inode can be closed and opened again.
+    Handle(Handle),
+    /// No handle, or another file system beneath the volume: the inode stays open while it is known.
+    Pinned { dev: u64, ino: u64 },
+}
+
+/// The mounts that hold a reference to an inode. Nearly always one.
+#[derive(Debug, Default)]
+pub enum Watchers {
+    #[default]
+    Nobody,
+    One(u64),
+    Several(Vec<u64>),
+}
+
+impl Watchers {
+    fn add(&mut self, mount: u64) {
+        match self {
+            Watchers::Nobody => *self = Watchers::One(mount),
+            Watchers::One(one) if *one != mount => *self = Watchers::Several(vec![*one, mount]),
+            Watchers::One(_) => {}
+            Watchers::Several(all) => {
+                if !all.contains(&mount) {
+                    all.push(mount);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, mount: u64) {
+        match self {
+            Watchers::One(one) if *one == mount => *self = Watchers::Nobody,
+            Watchers::Several(all) => {
+                all.retain(|one| *one != mount);
+                if let [one] = all[..] {
+                    *self = Watchers::One(one);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Those other than `mount`.
+    fn others(&self, mount: u64) -> Vec<u64> {
+        match self {
+            Watchers::Nobody => Vec::new(),
+            Watchers::One(one) if *one == mount => Vec::new(),
+            Watchers::One(one) => vec![*one],
+            Watchers::Several(all) => all.iter().copied().filter(|one| *one != mount).collect(),
+        }
+    }
+}
+
+/// What of an inode changes.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Any descriptor of the file: O_PATH, or one that a client opened.
+    pub fd: Option<Arc<OwnedFd>>,
+    /// Used since the descriptor cache last came by.
+    pub recent: bool,
+    /// Open files; while there are any, `fd` stays (the file may have no name any more).
+    pub opens: u32,
+    /// Open files that may write.
+    pub write_opens: u32,
+    /// Bytes that the volume's usage counts for this file, while somebody may change them unseen.
+    pub charged: Option<u64>,
+    /// Its last name is gone, and so is its part of the usage.
+    pub unlinked: bool,
+    pub watchers: Watchers,
+    /// References of mounts and of requests under way; changed under the table's lock alone.
+    pub interest: u32,
+}
+
+/// One file, directory, link or special file of a volume.
+#[derive(Debug)]
+pub struct Inode {
+    /// Unique in the volume, never used again.
+    pub id: u64,
+    pub key: Key,
+    state: Mutex<State>,
+    /// Open files through which data may change without the server seeing it.
+    unseen_writers: AtomicU32,
+    /// A lock was taken on it at some time: closing has to look.
+    pub locked: AtomicBool,
+}
+
+impl Inode {
+    pub fn new(id: u64, key: Key, fd: Option<Arc<OwnedFd>>) -> Inode {
+        let state = State {
+            fd,
+            ..State::default()
+        };
+        Inode {
+            id,
+            key,
+            state: Mutex::new(state),
+            unseen_writers: AtomicU32::new(0),
+            locked: AtomicBool::new(false),
+        }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn watch(&self, mount: u64) {
+        self.state().watchers.add(mount);
+    }
+
+    pub fn unwatch(&self, mount: u64) {
+        self.state().watchers.remove(mount);
+    }
+
+    /// The mounts other than `mount` that know this inode.
+    pub fn other_watchers(&self, mount: u64) -> Vec<u64> {
+        self.state().watchers.others(mount)
+    }
+
+    pub fn unseen_writer_comes(&self) {
+        self.unseen_writers.fetch_add(1, SeqCst);
+    }
+
+    pub fn unseen_writer_goes(&self) {
+        self.unseen_writers.fetch_sub(1, SeqCst);
+    }
+
+    /// Whether attributes may change without the server seeing it; nobody may cache them then.
+    pub fn changes_unseen(&self) -> bool {
+        self.unseen_writers.load(SeqCst) > 0
+    }
+
+    /// A client opened the file as `fd`.
+    pub fn opened(&self, fd: &Arc<OwnedFd>, writable: bool) {
+        let mut state = self.state();
+        if state.opens == 0 || state.fd.is_none() {
+            state.fd = Some(Arc::clone(fd));
+        }
+        state.opens += 1;
+        state.write_opens += u32::from(writable);
+    }
+
+    /// The client's `fd` is closed. True when it was the last one that may write.
+    pub fn closed(&self, fd: &Arc<OwnedFd>, writable: bool) -> bool {
+        let mut state = self.state();
+        state.opens = state.opens.saturating_sub(1);
+        state.write_opens = state.write_opens.saturating_sub(u32::from(writable));
+        let ours = state.fd.as_ref().is_some_and(|own| Arc::ptr_eq(own, fd));
+        // A descriptor kept open for writing would make executing the file fail with ETXTBSY.
+        let handle = matches!(self.key, Key::Handle(_));
+        if state.opens == 0 && handle && (state.unlinked || (ours && writable)) {
+            state.fd = None;
+        }
+        writable && state.write_opens == 0
+    }
+}
+
+/// Keeps the number of descriptors that are open for speed alone below a bound; oldest unused go first.
+#[derive(Debug)]
+pub struct DescriptorCache {
+    queue: Mutex<VecDeque<Weak<Inode>>>,
+    bound: usize,
+}
+
+impl DescriptorCache {
+    pub fn new(bound: usize) -> DescriptorCache {
+        DescriptorCache {
+            queue: Mutex::default(),
+            bound,
+        }
+    }
+
+    /// `inode` has just been given a descriptor.
+    pub fn admit(&self, inode: &Arc<Inode>) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.push_back(Arc::downgrade(inode));
+        let mut second_chances = 0;
+        while queue.len() > self.bound {
+            let Some(oldest) = queue.pop_front() else {
+                break;
+            };
+            let Some(inode) = oldest.upgrade() else {
+                continue;
+            };
+            let mut state = inode.state();
+            if state.recent && second_chances < 8 {
+                second_chances += 1;
+                state.recent = false;
+                drop(state);
+                queue.push_back(oldest);
+            } else if state.opens == 0 {
+                state.fd = None;
+            }
+        }
+    }
+}
+
+/// Bytes that a file counts for in its file system's size: a regular file its size in steps of 4 KiB, less its holes;
+/// anything else 4 KiB. <https://docs.aws.amazon.com/efs/latest/ug/metered-sizes.html>
+pub fn metered_bytes(stat: &Stat) -> u64 {
+    const STEP: u64 = 4096;
+    if stat.is_file() {
+        let logical = stat.size().div_ceil(STEP).saturating_mul(STEP);
+        logical.min(stat.blocks().saturating_mul(512))
+    } else {
+        STEP
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watchers_shrink_back() {
+        let mut watchers = Watchers::default();
+        for mount in [3, 3, 5, 7] {
+            watchers.add(mount);
+        }
+        assert_eq!(watchers.others(3), [5, 7]);
+        watchers.remove(5);
+        watchers.remove(9);
+        watchers.remove(3);
+        assert!(matches!(watchers, Watchers::One(7)));
+        assert!(watchers.others(7).is_empty());
+    }
+}

@@ -1,0 +1,297 @@
+//! One client connection: which part of a volume it sees, as whom it acts, what it has open and what it has moved.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use crate::identity::Identity;
+use crate::inode::Inode;
+use crate::meter::{Class, Meter};
+use crate::shards::Shards;
+use crate::sys::file::{self, Stat};
+use crate::sys::Errno;
+use crate::volume::Volume;
+
+/// The number by which a client knows the root of its mount.
+pub const ROOT: u64 = 1;
+
+/// An inode that the client knows, and how often it was told of it.
+#[derive(Debug)]
+struct Known {
+    inode: Arc<Inode>,
+    lookups: u64,
+}
+
+/// A file that the client has open.
+#[derive(Debug)]
+pub struct OpenFile {
+    pub fd: Arc<OwnedFd>,
+    pub inode: Arc<Inode>,
+    pub writable: bool,
+    pub readable: bool,
+    /// Reads and writes go past the server.
+    pub passthrough: bool,
+    /// Size when it was opened, for the estimate of what went past.
+    pub size_at_open: u64,
+    pub mtime_at_open: file::Time,
+}
+
+/// A directory that the client is reading.
+#[derive(Debug)]
+pub struct OpenDir {
+    pub fd: OwnedFd,
+    pub inode: Arc<Inode>,
+    pub stream: Mutex<Stream>,
+}
+
+/// Where a directory descriptor stands, and records that were read and did not fit the last answer.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// The offset of the next record to hand out.
+    pub position: u64,
+    pub records: Vec<u8>,
+    /// Bytes of `records` handed out.
+    pub used: usize,
+}
+
+#[derive(Debug)]
+pub struct Mount {
+    /// The supervisor's name for it.
+    pub name: String,
+    /// Unique in this process; names the client in the lock table.
+    pub number: u64,
+    pub volume: Arc<Volume>,
+    pub identity: Identity,
+    pub root: Arc<Inode>,
+    pub root_mode: u32,
+    pub read_only: bool,
+    pub meter: Meter,
+    known: Shards<u64, Known>,
+    files: Shards<u64, Arc<OpenFile>>,
+    dirs: Shards<u64, Arc<OpenDir>>,
+    next_handle: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Mount {
+    /// `root` is an O_PATH descriptor of the directory that the client will see as `/`.
+    pub fn new(
+        name: &str,
+        number: u64,
+        volume: Arc<Volume>,
+        identity: Identity,
+        root: OwnedFd,
+        read_only: bool,
+    ) -> Result<Mount, Errno> {
+        let stat = file::stat_of(root.as_raw_fd())?;
+        let root = volume.intern(root, &stat);
+        root.watch(number);
+        Ok(Mount {
+            name: name.to_owned(),
+            number,
+            volume,
+            identity,
+            root,
+            root_mode: stat.mode(),
+            read_only,
+            meter: Meter::new(),
+            known: Shards::default(),
+            files: Shards::default(),
+            dirs: Shards::default(),
+            next_handle: AtomicU64::new(1),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    pub fn count(&self, class: Class, bytes: u64) {
+        self.meter.record(class, bytes);
+        self.volume.meter.record(class, bytes);
+    }
+
+    // ---- inodes
+
+    pub fn inode(&self, node: u64) -> Result<Arc<Inode>, Errno> {
+        if node == ROOT {
+            return Ok(Arc::clone(&self.root));
+        }
+        let piece = self.known.piece(&node);
+        match piece.get(&node) {
+            Some(known) => Ok(Arc::clone(&known.inode)),
+            None => Err(Errno(libc::ESTALE)),
+        }
+    }
+
+    pub fn fd(&self, node: u64) -> Result<(Arc<Inode>, Arc<OwnedFd>), Errno> {
+        let inode = self.inode(node)?;
+        let fd = self.volume.fd(&inode)?;
+        Ok((inode, fd))
+    }
+
+    /// The client's number of an inode.
+    pub fn node_of(&self, inode: &Inode) -> u64 {
+        if inode.id == self.root.id {
+            ROOT
+        } else {
+            inode.id
+        }
+    }
+
+    /// The client is told of `inode`, whose interest passes to this mount. True when it did not know it before.
+    pub fn remember(&self, inode: &Arc<Inode>) -> bool {
+        if inode.id == self.root.id {
+            self.volume.put(inode);
+            return false;
+        }
+        let mut piece = self.known.piece(&inode.id);
+        if let Some(known) = piece.get_mut(&inode.id) {
+            known.lookups += 1;
+            drop(piece);
+            self.volume.put(inode);
+            return false;
+        }
+        if self.ended.load(SeqCst) {
+            drop(piece);
+            self.volume.put(inode);
+            return false;
+        }
+        inode.watch(self.number);
+        let known = Known {
+            inode: Arc::clone(inode),
+            lookups: 1,
+        };
+        piece.insert(inode.id, known);
+        true
+    }
+
+    /// The client dropped `lookups` of its references.
+    pub fn forget(&self, node: u64, lookups: u64) {
+        if node == ROOT {
+            return;
+        }
+        let mut piece = self.known.piece(&node);
+        let Some(known) = piece.get_mut(&node) else {
+            return;
+        };
+        known.lookups = known.lookups.saturating_sub(lookups);
+        if known.lookups > 0 {
+            return;
+        }
+        let Some(known) = piece.remove(&node) else {
+            return;
+        };
+        known.inode.unwatch(self.number);
+        drop(piece);
+        self.volume.put(&known.inode);
+    }
+
+    pub fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    // ---- open files
+
+    pub fn new_handle(&self) -> u64 {
+        self.next_handle.fetch_add(1, Relaxed)
+    }
+
+    pub fn add_file(&self, handle: u64, file: OpenFile) {
+        file.inode.opened(&file.fd, file.writable);
+        let mut piece = self.files.piece(&handle);
+        if self.ended.load(SeqCst) {
+            drop(piece);
+            self.close(&file);
+            return;
+        }
+        piece.insert(handle, Arc::new(file));
+    }
+
+    pub fn file(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
+        let piece = self.files.piece(&handle);
+        piece.get(&handle).cloned().ok_or(Errno(libc::EBADF))
+    }
+
+    /// Forgets an open file and brings the volume's size up to date.
+    pub fn remove_file(&self, handle: u64) -> Result<Arc<OpenFile>, Errno> {
+        let removed = self.files.piece(&handle).remove(&handle);
+        let file = removed.ok_or(Errno(libc::EBADF))?;
+        self.close(&file);
+        Ok(file)
+    }
+
+    fn close(&self, file: &OpenFile) {
+        let ends = file.inode.closed(&file.fd, file.writable);
+        if file.writable {
+            self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
+        }
+        if file.passthrough {
+            if file.writable {
+                file.inode.unseen_writer_goes();
+            }
+            self.estimate(file);
+        }
+    }
+
+    /// What went past the server is counted when the file is closed: a reader is taken to have read the file once, a writer
+    /// to have written what it grew by, or all of it when it changed without growing.
+    fn estimate(&self, file: &OpenFile) {
+        let Ok(stat) = file::stat_of(file.fd.as_raw_fd()) else {
+            return;
+        };
+        if file.writable && stat.mtime() != file.mtime_at_open {
+            let grown = stat.size().saturating_sub(file.size_at_open);
+            let written = if grown > 0 { grown } else { stat.size() };
+            self.count_in_requests(Class::Write, written);
+        } else if file.readable {
+            self.count_in_requests(Class::Read, stat.size());
+        }
+    }
+
+    fn count_in_requests(&self, class: Class, bytes: u64) {
+        const REQUEST: u64 = 1 << 20;
+        for _ in 0..(bytes / REQUEST).min(1 << 16) {
+            self.count(class, REQUEST);
+        }
+        if bytes % REQUEST > 0 {
+            self.count(class, bytes % REQUEST);
+        }
+    }
+
+    pub fn open_files(&self) -> usize {
+        self.files.len()
+    }
+
+    pub fn add_dir(&self, handle: u64, dir: OpenDir) {
+        self.dirs.piece(&handle).insert(handle, Arc::new(dir));
+    }
+
+    pub fn dir(&self, handle: u64) -> Result<Arc<OpenDir>, Errno> {
+        let piece = self.dirs.piece(&handle);
+        piece.get(&handle).cloned().ok_or(Errno(libc::EBADF))
+    }
+
+    pub fn remove_dir(&self, handle: u64) {
+        self.dirs.piece(&handle).remove(&handle);
+    }
+
+    /// The client is gone: everything it knew or had open goes.
+    pub fn end(&self) {
+        self.ended.store(true, SeqCst);
+        for (_, file) in self.files.drain() {
+            self.close(&file);
+        }
+        self.dirs.drain();
+        for (_, known) in self.known.drain() {
+            known.inode.unwatch(self.number);
+            self.volume.put(&known.inode);
+        }
+        self.root.unwatch(self.number);
+        self.volume.put(&self.root);
+    }
+
+    /// Attributes of an inode.
+    pub fn stat(&self, node: u64) -> Result<(Arc<Inode>, Stat), Errno> {
+        let (inode, fd) = self.fd(node)?;
+        let stat = file::stat_of(fd.as_raw_fd())?;
+        Ok((inode, stat))
+    }
+}

@@ -1,0 +1,604 @@
+//! The volumes and mounts of this process, and what the control socket may ask of them.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use crate::fuse::classic::{self, Devices};
+use crate::fuse::session::{Session, MAX_IO};
+use crate::fuse::uring::Rings;
+use crate::identity::{Identity, Posix};
+use crate::inode::DescriptorCache;
+use crate::mount::Mount;
+use crate::sys::mounting::{self, FuseMount};
+use crate::sys::{cred, ring, Errno};
+use crate::usage::Walk;
+use crate::volume::{CreationInfo, RootError, Volume, VolumeOptions};
+
+/// Threads for `/dev/fuse` when it carries all requests, and when io_uring does.
+const CLASSIC_THREADS: usize = 6;
+const DEVICE_THREADS: usize = 2;
+/// Files whose sizes are counted before a volume is open; the rest of a larger one is counted beside its use.
+const COUNTED_AT_ONCE: u64 = 20_000;
+/// How long a new mount may take to serve its first request.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+/// What went wrong with a control request.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("there is no volume {0:?}; open it with volume.open")]
+    VolumeUnknown(String),
+    #[error("there is no mount {0:?}")]
+    MountUnknown(String),
+    #[error("the volume {volume:?} is open at {open:?}, not at {asked:?}")]
+    VolumeElsewhere {
+        volume: String,
+        open: PathBuf,
+        asked: PathBuf,
+    },
+    #[error("the mount {0:?} exists already")]
+    MountExists(String),
+    #[error("the volume {volume:?} still has {mounts} mounts")]
+    VolumeInUse { volume: String, mounts: usize },
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error("{what}: {errno}")]
+    System { what: String, errno: Errno },
+    #[error("the kernel did not start serving the mount {mount:?} within {seconds} s")]
+    NotReady { mount: String, seconds: u64 },
+}
+
+impl Failure {
+    fn system(what: impl Into<String>) -> impl FnOnce(Errno) -> Failure {
+        let what = what.into();
+        move |errno| Failure::System { what, errno }
+    }
+
+    /// A stable name for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Failure::Invalid(_) => "InvalidRequest",
+            Failure::VolumeUnknown(_) => "VolumeNotFound",
+            Failure::MountUnknown(_) => "MountNotFound",
+            Failure::VolumeElsewhere { .. } => "VolumeExists",
+            Failure::MountExists(_) => "MountExists",
+            Failure::VolumeInUse { .. } => "VolumeInUse",
+            Failure::Root(RootError::Missing(_)) => "RootDirectoryMissing",
+            Failure::Root(RootError::Path(_)) => "RootDirectoryInvalid",
+            Failure::Root(RootError::System { .. }) => "RootDirectoryUnusable",
+            Failure::System { .. } => "SystemError",
+            Failure::NotReady { .. } => "MountTimeout",
+        }
+    }
+
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Failure::System { errno, .. } | Failure::Root(RootError::System { errno, .. }) => {
+                Some(errno.0)
+            }
+            Failure::Root(RootError::Missing(_)) => Some(libc::ENOENT),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Passthrough {
+    Fixed(bool),
+    Named(String),
+}
+
+#[derive(Debug, Deserialize)]
+pub struct OpenVolume {
+    pub volume: String,
+    pub backing: PathBuf,
+    /// `true`, `false` or `"auto"` (the default): whether open files may bypass the server where the kernel can.
+    pub passthrough: Option<Passthrough>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct PosixUser {
+    pub uid: u32,
+    pub gid: u32,
+    #[serde(default)]
+    pub gids: Vec<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct MountRequest {
+    pub mount: String,
+    pub volume: String,
+    pub mountpoint: PathBuf,
+    /// The directory of the volume that becomes `/`.
+    #[serde(default = "whole_volume")]
+    pub root: String,
+    pub create: Option<CreationInfo>,
+    pub posix: Option<PosixUser>,
+    #[serde(default)]
+    pub anonymous: Option<PosixUser>,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+fn whole_volume() -> String {
+    "/".to_owned()
+}
+
+/// NFS' nobody: who a client without an identity is, unless the request says otherwise.
+const NOBODY: u32 = 65_534;
+/// Secondary groups of an access point's POSIX user.
+const MOST_GROUPS: usize = 16;
+
+struct Attached {
+    session: Arc<Session>,
+    mountpoint: PathBuf,
+    token: u64,
+    device: (u32, u32),
+}
+
+pub struct Server {
+    volumes: Mutex<HashMap<String, Arc<Volume>>>,
+    mounts: Mutex<HashMap<String, Attached>>,
+    descriptors: Arc<DescriptorCache>,
+    devices: Arc<Devices>,
+    rings: Option<Arc<Rings>>,
+    next_mount: AtomicU64,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Server")
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An absolute path without `.` and `..`.
+fn plain(field: &str, path: &Path) -> Result<(), Failure> {
+    let parts_plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if path.is_absolute() && parts_plain {
+        Ok(())
+    } else {
+        Err(Failure::Invalid(format!(
+            "{field}: {} is not an absolute path without . and ..",
+            path.display()
+        )))
+    }
+}
+
+fn identity(field: &str, user: &PosixUser) -> Result<Identity, Failure> {
+    if user.uid == u32::MAX || user.gid == u32::MAX || user.gids.contains(&u32::MAX) {
+        return Err(Failure::Invalid(format!("{field}: 4294967295 is no id")));
+    }
+    if user.gids.len() > MOST_GROUPS {
+        return Err(Failure::Invalid(format!(
+            "{field}.gids: {} groups given, at most {MOST_GROUPS} allowed",
+            user.gids.len()
+        )));
+    }
+    Ok(Identity::new(Posix {
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.gids.clone(),
+    }))
+}
+
+/// Turns FUSE over io_uring on where this kernel has it; false where it has not.
+fn enable_uring() -> bool {
+    let enabled = || std::fs::read_to_string(ENABLE_URING).is_ok_and(|text| text.trim_end() == "Y");
+    if !enabled() {
+        if let Err(error) = std::fs::write(ENABLE_URING, "Y") {
+            tracing::info!(%error, "FUSE over io_uring cannot be turned on");
+        }
+    }
+    enabled() && ring::available()
+}
+
+impl Server {
+    /// Starts the threads. `classic`: do without io_uring.
+    pub fn start(classic: bool) -> Result<Server, Errno> {
+        let limit = cred::raise_descriptor_limit();
+        cred::clear_umask();
+        let rings = if !classic && enable_uring() {
+            Some(Rings::start()?)
+        } else {
+            None
+        };
+        let threads = if rings.is_some() {
+            DEVICE_THREADS
+        } else {
+            CLASSIC_THREADS
+        };
+        mounting::provide_connections(Path::new(CONNECTIONS));
+        Ok(Server {
+            volumes: Mutex::default(),
+            mounts: Mutex::default(),
+            descriptors: Arc::new(DescriptorCache::new((limit / 4).min(8192) as usize)),
+            devices: Devices::start(threads, rings.clone())?,
+            rings,
+            next_mount: AtomicU64::new(1),
+        })
+    }
+
+    pub fn transport(&self) -> &'static str {
+        match self.rings {
+            Some(_) => "io_uring",
+            None => "classic",
+        }
+    }
+
+    fn volume(&self, name: &str) -> Result<Arc<Volume>, Failure> {
+        let volumes = lock(&self.volumes);
+        let found = volumes.get(name).cloned();
+        found.ok_or_else(|| Failure::VolumeUnknown(name.to_owned()))
+    }
+
+    pub fn hello(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "transport": self.transport(),
+            "passthrough": mounting::kernel_at_least(6, 9),
+        })
+    }
+
+    // ---- volumes
+
+    pub fn open_volume(&self, request: &OpenVolume) -> Result<Value, Failure> {
+        plain("backing", &request.backing)?;
+        let passthrough = match &request.passthrough {
+            None => true,
+            Some(Passthrough::Fixed(fixed)) => *fixed,
+            Some(Passthrough::Named(name)) if name == "auto" => true,
+            Some(Passthrough::Named(name)) => {
+                return Err(Failure::Invalid(format!(
+                    "passthrough: {name:?} given; true, false or \"auto\" allowed"
+                )))
+            }
+        };
+        let mut volumes = lock(&self.volumes);
+        if let Some(open) = volumes.get(&request.volume) {
+            if open.backing != request.backing {
+                return Err(Failure::VolumeElsewhere {
+                    volume: request.volume.clone(),
+                    open: open.backing.clone(),
+                    asked: request.backing.clone(),
+                });
+            }
+            return Ok(json!({"volume": request.volume}));
+        }
+        let volume = Volume::open(
+            &request.volume,
+            &request.backing,
+            VolumeOptions { passthrough },
+            Arc::clone(&self.descriptors),
+        )
+        .map_err(Failure::system(format!(
+            "backing {}",
+            request.backing.display()
+        )))?;
+        let volume = Arc::new(volume);
+        if !volume.usage.known() {
+            count(&volume).map_err(Failure::system(format!("counting {}", volume.name)))?;
+        }
+        volumes.insert(request.volume.clone(), volume);
+        Ok(json!({"volume": request.volume}))
+    }
+
+    pub fn close_volume(&self, name: &str) -> Result<Value, Failure> {
+        let mut volumes = lock(&self.volumes);
+        let Some(volume) = volumes.get(name) else {
+            return Ok(json!({}));
+        };
+        let mounts = volume.mounts();
+        if mounts > 0 {
+            return Err(Failure::VolumeInUse {
+                volume: name.to_owned(),
+                mounts,
+            });
+        }
+        volume.usage.close();
+        volumes.remove(name);
+        Ok(json!({}))
+    }
+
+    pub fn usage(&self, name: &str) -> Result<Value, Failure> {
+        let volume = self.volume(name)?;
+        Ok(json!({
+            "bytes": volume.usage.bytes(),
+            "files": volume.usage.files(),
+            "counted": volume.usage.known(),
+        }))
+    }
+
+    pub fn reset(&self, name: &str) -> Result<Value, Failure> {
+        let volume = self.volume(name)?;
+        let mounts = volume.mounts();
+        if mounts > 0 {
+            return Err(Failure::VolumeInUse {
+                volume: name.to_owned(),
+                mounts,
+            });
+        }
+        volume
+            .empty()
+            .map_err(Failure::system(format!("emptying {name}")))?;
+        Ok(json!({}))
+    }
+
+    // ---- mounts
+
+    pub fn mount(&self, request: &MountRequest) -> Result<Value, Failure> {
+        plain("mountpoint", &request.mountpoint)?;
+        let volume = self.volume(&request.volume)?;
+        let nobody = PosixUser {
+            uid: NOBODY,
+            gid: NOBODY,
+            gids: Vec::new(),
+        };
+        let identity = match (&request.posix, &request.anonymous) {
+            (Some(user), _) => identity("posix", user)?,
+            (None, Some(user)) => identity("anonymous", user)?,
+            (None, None) => identity("anonymous", &nobody)?,
+        };
+        if lock(&self.mounts).contains_key(&request.mount) {
+            return Err(Failure::MountExists(request.mount.clone()));
+        }
+        let root = volume.resolve_root(&request.root, request.create.as_ref())?;
+        let number = self.next_mount.fetch_add(1, Relaxed);
+        let mount = Mount::new(
+            &request.mount,
+            number,
+            Arc::clone(&volume),
+            identity,
+            root,
+            request.read_only,
+        )
+        .map_err(Failure::system("root directory"))?;
+        let root_mode = mount.root_mode;
+        let device = classic::open_device().map_err(Failure::system("/dev/fuse"))?;
+        let want_rings = self.rings.as_ref().map_or(0, |rings| rings.len());
+        let session = Arc::new(Session::new(mount, device, want_rings));
+        volume.observe(number, Arc::clone(&session) as _);
+        let attached = self.attach(request, &session, root_mode).inspect_err(|_| {
+            session.end();
+        })?;
+        let (major, minor) = attached.device;
+        lock(&self.mounts).insert(request.mount.clone(), attached);
+        if !session.wait_ready(READY_WITHIN) {
+            self.unmount(&request.mount)?;
+            return Err(Failure::NotReady {
+                mount: request.mount.clone(),
+                seconds: READY_WITHIN.as_secs(),
+            });
+        }
+        Ok(json!({
+            "mount": request.mount,
+            "device": format!("{major}:{minor}"),
+            "connection": minor,
+            "passthrough": session.passthrough(),
+        }))
+    }
+
+    fn attach(
+        &self,
+        request: &MountRequest,
+        session: &Arc<Session>,
+        root_mode: u32,
+    ) -> Result<Attached, Failure> {
+        let at = || format!("mountpoint {}", request.mountpoint.display());
+        let options = FuseMount {
+            device: session.device(),
+            source: &format!("lambay:{}{}", request.volume, request.root),
+            root_mode,
+            read_only: request.read_only,
+            max_read: MAX_IO as u32,
+        };
+        let mounted =
+            mounting::mount_fuse(&options, &request.mountpoint).map_err(Failure::system(at()))?;
+        let device = mounting::device_of(&mounted).map_err(Failure::system(at()))?;
+        session.attach(mounted);
+        let token = self.devices.add(session).map_err(|errno| {
+            let _ = mounting::detach(&request.mountpoint);
+            Failure::System { what: at(), errno }
+        })?;
+        Ok(Attached {
+            session: Arc::clone(session),
+            mountpoint: request.mountpoint.clone(),
+            token,
+            device,
+        })
+    }
+
+    /// Takes a mount away, whoever still uses it; nothing happens when it is gone already.
+    pub fn unmount(&self, name: &str) -> Result<Value, Failure> {
+        let Some(attached) = lock(&self.mounts).remove(name) else {
+            return Ok(json!({}));
+        };
+        attached.session.detach();
+        let minor = attached.device.1;
+        abort_connection(minor);
+        // Somebody may have unmounted it, or mounted over it and gone: only our own mount is taken away.
+        let ours = mounting::mounts().is_ok_and(|mounts| {
+            mounts
+                .iter()
+                .any(|mount| mount.minor == minor && mount.target == attached.mountpoint)
+        });
+        let result = if ours {
+            mounting::detach(&attached.mountpoint)
+        } else {
+            Ok(())
+        };
+        self.devices.remove(attached.token);
+        match result {
+            Ok(()) | Err(Errno(libc::EINVAL | libc::ENOENT)) => Ok(json!({})),
+            Err(errno) => Err(Failure::System {
+                what: format!("unmounting {}", attached.mountpoint.display()),
+                errno,
+            }),
+        }
+    }
+
+    pub fn list(&self) -> Value {
+        let mounts: Vec<Value> = lock(&self.mounts)
+            .iter()
+            .map(|(name, attached)| {
+                json!({
+                    "mount": name,
+                    "volume": attached.session.mount.volume.name,
+                    "mountpoint": attached.mountpoint.to_string_lossy(),
+                    "device": format!("{}:{}", attached.device.0, attached.device.1),
+                    "connection": attached.device.1,
+                    "read_only": attached.session.mount.read_only,
+                })
+            })
+            .collect();
+        json!({ "mounts": mounts })
+    }
+
+    pub fn stats(&self) -> Value {
+        let mut volumes = serde_json::Map::new();
+        for (name, volume) in lock(&self.volumes).iter() {
+            let mut counts = counts(&volume.meter);
+            counts["bytes"] = json!(volume.usage.bytes());
+            counts["files"] = json!(volume.usage.files());
+            counts["connections"] = json!(volume.mounts());
+            counts["known_inodes"] = json!(volume.known_inodes());
+            counts["lock_waiters"] = json!(volume.locks.waiting());
+            volumes.insert(name.clone(), counts);
+        }
+        let mut mounts = serde_json::Map::new();
+        for (name, attached) in lock(&self.mounts).iter() {
+            let mount = &attached.session.mount;
+            let mut counts = counts(&mount.meter);
+            counts["volume"] = json!(mount.volume.name);
+            counts["open_files"] = json!(mount.open_files());
+            counts["known_inodes"] = json!(mount.known());
+            counts["locks"] = json!(mount.volume.locks.held_by_mount(mount.number));
+            mounts.insert(name.clone(), counts);
+        }
+        json!({"volumes": volumes, "mounts": mounts, "transport": self.transport()})
+    }
+
+    /// Takes away every FUSE mount below `prefix` and aborts its connection: leftovers of a server that was killed.
+    pub fn cleanup(&self, prefix: &Path) -> Result<Value, Failure> {
+        plain("prefix", prefix)?;
+        if prefix.components().count() < 2 {
+            return Err(Failure::Invalid(
+                "prefix: / would take away every mount".to_owned(),
+            ));
+        }
+        let own: Vec<PathBuf> = lock(&self.mounts)
+            .values()
+            .map(|attached| attached.mountpoint.clone())
+            .collect();
+        let mounts = mounting::mounts().map_err(Failure::system("/proc/self/mountinfo"))?;
+        let mut removed = Vec::new();
+        for mount in mounts.iter().rev() {
+            let leftover = mount.kind.split('.').next() == Some("fuse")
+                && mount.target.starts_with(prefix)
+                && !own.contains(&mount.target);
+            if !leftover {
+                continue;
+            }
+            abort_connection(mount.minor);
+            if mounting::detach(&mount.target).is_ok() {
+                removed.push(mount.target.to_string_lossy().into_owned());
+            }
+        }
+        Ok(json!({ "unmounted": removed }))
+    }
+
+    /// Unmounts everything and settles the volumes' sizes. Later requests find nothing.
+    pub fn shut_down(&self) {
+        let names: Vec<String> = lock(&self.mounts).keys().cloned().collect();
+        for name in names {
+            if let Err(failure) = self.unmount(&name) {
+                tracing::error!(mount = name, %failure, "left mounted");
+            }
+        }
+        for (_, volume) in lock(&self.volumes).drain() {
+            volume.usage.close();
+        }
+    }
+}
+
+/// Everybody who waits in the connection gets an error. Does nothing where fusectl is not mounted.
+fn abort_connection(number: u32) {
+    let _ = std::fs::write(format!("{CONNECTIONS}/{number}/abort"), "1");
+}
+
+/// Counts a volume's size: at once where it is small, else beside everything else.
+fn count(volume: &Arc<Volume>) -> Result<(), Errno> {
+    let mut walk = Walk::new(volume.root())?;
+    if volume.usage.count(&mut walk, COUNTED_AT_ONCE)? {
+        return Ok(());
+    }
+    let volume = Arc::clone(volume);
+    let counter = std::thread::Builder::new().name("usage".to_owned());
+    counter.spawn(move || {
+        if let Err(errno) = volume.usage.count(&mut walk, u64::MAX) {
+            tracing::error!(volume = volume.name, %errno, "the size could not be counted");
+        }
+    })?;
+    Ok(())
+}
+
+fn counts(meter: &crate::meter::Meter) -> Value {
+    let reading = meter.read();
+    let metadata = reading.metadata();
+    json!({
+        "read_bytes": reading.read.bytes,
+        "read_ops": reading.read.operations,
+        "write_bytes": reading.write.bytes,
+        "write_ops": reading.write.operations,
+        "metadata_bytes": metadata.bytes,
+        "metadata_ops": metadata.operations,
+        "metadata_read_bytes": reading.metadata_read.bytes,
+        "metadata_read_ops": reading.metadata_read.operations,
+        "metadata_write_bytes": reading.metadata_write.bytes,
+        "metadata_write_ops": reading.metadata_write.operations,
+        "metered_bytes": reading.metered_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_must_be_plain() {
+        assert!(plain("x", Path::new("/run/lambay/a")).is_ok());
+        for path in ["", "relative", "/a/../b", "../x"] {
+            assert!(plain("x", Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_user_with_seventeen_groups_is_refused_by_name() {
+        let user = PosixUser {
+            uid: 1,
+            gid: 1,
+            gids: (0..17).collect(),
+        };
+        let message = identity("posix", &user)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("posix.gids"), "{message}");
+    }
+}

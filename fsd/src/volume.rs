@@ -1,0 +1,510 @@
+//! A file system: a backing directory, the inodes that mounts know of it, its locks and its size.
+//!
+//! Knows nothing of the door a request came through; doors watch it through [`Observer`].
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::identity;
+use crate::inode::{metered_bytes, DescriptorCache, Inode, Key};
+use crate::meter::Meter;
+use crate::shards::Shards;
+use crate::sys::file::{self, Stat};
+use crate::sys::Errno;
+use crate::usage::Usage;
+use crate::waiting::Locks;
+
+/// A mount that may have cached something. Called before the request that made the change is answered, on the thread that
+/// made it: nothing here may wait for a client.
+pub trait Observer: Send + Sync {
+    /// Size, times, mode, owner or links of a file changed.
+    fn attributes_changed(&self, inode: u64);
+    /// Names in a directory, or the right to search it, changed.
+    fn names_changed(&self, directory: u64);
+    /// The file's last name is gone: keep nothing open for speed alone.
+    fn unlinked(&self, inode: u64);
+}
+
+/// The owner and mode of a root directory that a mount creates: an access point's `CreationInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct CreationInfo {
+    pub uid: u32,
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Why a root directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    #[error("the root directory {0:?} does not exist and no CreationInfo says how to create it")]
+    Missing(String),
+    #[error("the root directory {0:?} is not a plain absolute path")]
+    Path(String),
+    #[error("the root directory {path:?}: {errno}")]
+    System { path: String, errno: Errno },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeOptions {
+    /// Whether open files may go past the server to the backing file, where the kernel can.
+    pub passthrough: bool,
+}
+
+pub struct Volume {
+    pub name: String,
+    pub backing: PathBuf,
+    pub options: VolumeOptions,
+    pub usage: Usage,
+    pub meter: Meter,
+    /// `/proc/self/fd`.
+    pub proc: OwnedFd,
+    root: OwnedFd,
+    dev: u64,
+    inodes: Shards<Key, Arc<Inode>>,
+    next_inode: AtomicU64,
+    descriptors: Arc<DescriptorCache>,
+    pub locks: Locks,
+    observers: RwLock<HashMap<u64, Arc<dyn Observer>>>,
+    /// Creating a root directory, and counting links, one at a time.
+    exclusive: Mutex<()>,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Volume({})", self.name)
+    }
+}
+
+impl Volume {
+    pub fn open(
+        name: &str,
+        backing: &Path,
+        options: VolumeOptions,
+        descriptors: Arc<DescriptorCache>,
+    ) -> Result<Volume, Errno> {
+        let path = CString::new(backing.as_os_str().as_encoded_bytes())
+            .map_err(|_| Errno(libc::EINVAL))?;
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let root = file::open_at(libc::AT_FDCWD, &path, flags, 0)?;
+        let stat = file::stat_of(root.as_raw_fd())?;
+        Ok(Volume {
+            name: name.to_owned(),
+            backing: backing.to_owned(),
+            options,
+            usage: Usage::open(backing),
+            meter: Meter::new(),
+            proc: file::proc_fd_dir()?,
+            root,
+            dev: stat.dev(),
+            inodes: Shards::default(),
+            next_inode: AtomicU64::new(2),
+            descriptors,
+            locks: Locks::default(),
+            observers: RwLock::default(),
+            exclusive: Mutex::default(),
+        })
+    }
+
+    /// A descriptor of the backing directory itself.
+    pub fn root(&self) -> &OwnedFd {
+        &self.root
+    }
+
+    /// Held while something is checked and then done that two clients may want at once.
+    pub fn exclusively(&self) -> MutexGuard<'_, ()> {
+        self.exclusive
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn known_inodes(&self) -> usize {
+        self.inodes.len()
+    }
+
+    // ---- inodes
+
+    fn key(&self, fd: RawFd, stat: &Stat) -> Key {
+        let handle = if stat.dev() == self.dev {
+            file::handle_of(fd).ok()
+        } else {
+            None
+        };
+        let (dev, ino) = (stat.dev(), stat.ino());
+        handle.map_or(Key::Pinned { dev, ino }, Key::Handle)
+    }
+
+    /// The inode of an O_PATH descriptor, with one more interest in it: give it back with [`Volume::put`].
+    pub fn intern(&self, fd: OwnedFd, stat: &Stat) -> Arc<Inode> {
+        let key = self.key(fd.as_raw_fd(), stat);
+        self.intern_key(key, Some(Arc::new(fd)))
+    }
+
+    /// The inode of a file that a client is opening as `fd`, likewise.
+    pub fn intern_opened(&self, fd: &OwnedFd, stat: &Stat) -> Result<Arc<Inode>, Errno> {
+        let key = self.key(fd.as_raw_fd(), stat);
+        let own = match key {
+            Key::Handle(_) => None,
+            Key::Pinned { .. } => {
+                let path = file::reopen(&self.proc, fd.as_raw_fd(), libc::O_PATH)?;
+                Some(Arc::new(path))
+            }
+        };
+        Ok(self.intern_key(key, own))
+    }
+
+    /// The inode of a name, without a descriptor left open where the file system gives handles.
+    pub fn intern_name(&self, dir: RawFd, name: &CStr) -> Result<(Arc<Inode>, Stat), Errno> {
+        let stat = file::stat_at(dir, name)?;
+        if stat.dev() == self.dev {
+            if let Ok(handle) = file::handle_at(dir, name) {
+                // The name may have changed hands between the two calls; the inode number in the handle tells.
+                if handle.ino() == Some(stat.ino()) {
+                    return Ok((self.intern_key(Key::Handle(handle), None), stat));
+                }
+            }
+        }
+        self.lookup(dir, name)
+    }
+
+    /// The inode of a name, with a descriptor kept for what comes next.
+    pub fn lookup(&self, dir: RawFd, name: &CStr) -> Result<(Arc<Inode>, Stat), Errno> {
+        let fd = file::open_at(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+        let stat = file::stat_of(fd.as_raw_fd())?;
+        Ok((self.intern(fd, &stat), stat))
+    }
+
+    fn intern_key(&self, key: Key, fd: Option<Arc<OwnedFd>>) -> Arc<Inode> {
+        let mut piece = self.inodes.piece(&key);
+        let mut admit = false;
+        let inode = match piece.get(&key) {
+            Some(inode) => {
+                let mut state = inode.state();
+                state.interest += 1;
+                if state.fd.is_none() && !state.unlinked {
+                    admit = fd.is_some();
+                    state.fd = fd;
+                }
+                drop(state);
+                Arc::clone(inode)
+            }
+            None => {
+                let id = self.next_inode.fetch_add(1, Relaxed);
+                admit = fd.is_some() && matches!(key, Key::Handle(_));
+                let inode = Arc::new(Inode::new(id, key, fd));
+                inode.state().interest = 1;
+                piece.insert(key, Arc::clone(&inode));
+                inode
+            }
+        };
+        drop(piece);
+        if admit {
+            self.descriptors.admit(&inode);
+        }
+        inode
+    }
+
+    /// Gives back one interest; an inode that nobody is interested in is forgotten.
+    pub fn put(&self, inode: &Arc<Inode>) {
+        let mut piece = self.inodes.piece(&inode.key);
+        let mut state = inode.state();
+        state.interest = state.interest.saturating_sub(1);
+        if state.interest == 0 {
+            drop(state);
+            piece.remove(&inode.key);
+        }
+    }
+
+    /// Any descriptor of the inode: good for `*at` calls, attributes and reopening.
+    pub fn fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>, Errno> {
+        {
+            let mut state = inode.state();
+            if let Some(fd) = &state.fd {
+                let fd = Arc::clone(fd);
+                state.recent = true;
+                return Ok(fd);
+            }
+        }
+        let Key::Handle(handle) = &inode.key else {
+            return Err(Errno(libc::ESTALE));
+        };
+        let opened = identity::with_capabilities(|| {
+            file::open_by_handle(
+                self.root.as_raw_fd(),
+                handle,
+                libc::O_PATH | libc::O_NOFOLLOW,
+            )
+        })?;
+        let fd = Arc::new(opened);
+        {
+            let mut state = inode.state();
+            if let Some(other) = &state.fd {
+                return Ok(Arc::clone(other));
+            }
+            if state.unlinked {
+                return Ok(fd);
+            }
+            state.fd = Some(Arc::clone(&fd));
+            state.recent = true;
+        }
+        self.descriptors.admit(inode);
+        Ok(fd)
+    }
+
+    // ---- coherence
+
+    pub fn observe(&self, mount: u64, observer: Arc<dyn Observer>) {
+        self.observers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(mount, observer);
+    }
+
+    pub fn stop_observing(&self, mount: u64) {
+        self.observers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&mount);
+    }
+
+    pub fn mounts(&self) -> usize {
+        self.observers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    fn tell(&self, mounts: &[u64], what: impl Fn(&dyn Observer)) {
+        if mounts.is_empty() {
+            return;
+        }
+        let observers = self
+            .observers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for mount in mounts {
+            if let Some(observer) = observers.get(mount) {
+                what(observer.as_ref());
+            }
+        }
+    }
+
+    /// Mount `by` changed the inode's attributes.
+    pub fn attributes_changed(&self, inode: &Inode, by: u64) {
+        let others = inode.other_watchers(by);
+        self.tell(&others, |observer| observer.attributes_changed(inode.id));
+    }
+
+    /// Mount `by` changed names in a directory (and with them its times).
+    pub fn names_changed(&self, directory: &Inode, by: u64) {
+        let others = directory.other_watchers(by);
+        self.tell(&others, |observer| {
+            observer.names_changed(directory.id);
+            observer.attributes_changed(directory.id);
+        });
+    }
+
+    /// The inode that is going to lose a name, if any mount knows it. Give it back with [`Volume::put`].
+    pub fn known_at(&self, dir: RawFd, name: &CStr, stat: &Stat) -> Option<Arc<Inode>> {
+        let handle = file::handle_at(dir, name).ok();
+        let key = match handle {
+            Some(handle) if stat.dev() == self.dev => Key::Handle(handle),
+            _ => Key::Pinned {
+                dev: stat.dev(),
+                ino: stat.ino(),
+            },
+        };
+        let piece = self.inodes.piece(&key);
+        let inode = piece.get(&key)?;
+        inode.state().interest += 1;
+        Some(Arc::clone(inode))
+    }
+
+    /// A name of a file that had `stat` before is gone.
+    pub fn name_removed(&self, inode: Option<&Arc<Inode>>, stat: &Stat, by: u64) {
+        let last = stat.is_dir() || stat.nlink() <= 1;
+        if !last {
+            if let Some(inode) = inode {
+                self.attributes_changed(inode, by);
+            }
+            return;
+        }
+        let Some(inode) = inode else {
+            self.usage.add(-(metered_bytes(stat) as i64), -1);
+            return;
+        };
+        let charged = {
+            let mut state = inode.state();
+            if state.unlinked {
+                return;
+            }
+            state.unlinked = true;
+            if state.opens == 0 && !stat.is_dir() && matches!(inode.key, Key::Handle(_)) {
+                state.fd = None;
+            }
+            state.charged.take().unwrap_or(metered_bytes(stat))
+        };
+        self.usage.add(-(charged as i64), -1);
+        let everyone = inode.other_watchers(u64::MAX);
+        self.tell(&everyone, |observer| observer.unlinked(inode.id));
+        self.attributes_changed(inode, by);
+    }
+
+    // ---- size
+
+    /// A file with these attributes came into being.
+    pub fn created(&self, stat: &Stat) {
+        self.usage.add(metered_bytes(stat) as i64, 1);
+    }
+
+    /// From now on the file may grow unseen: remember what is counted for it.
+    pub fn writing_begins(&self, inode: &Inode, stat: &Stat) {
+        let mut state = inode.state();
+        if state.charged.is_none() && !state.unlinked {
+            state.charged = Some(metered_bytes(stat));
+        }
+    }
+
+    /// Brings the usage up to date with the file's present size; `ends` when nobody writes any more.
+    pub fn settle(&self, inode: &Inode, fd: RawFd, ends: bool) {
+        let Ok(stat) = file::stat_of(fd) else {
+            return;
+        };
+        let now = metered_bytes(&stat);
+        let mut state = inode.state();
+        let Some(before) = state.charged else {
+            return;
+        };
+        state.charged = (!ends || state.write_opens > 0).then_some(now);
+        drop(state);
+        self.usage.add(now as i64 - before as i64, 0);
+    }
+
+    /// The size changed from `before` to `after` in one step that was seen.
+    pub fn resized(&self, inode: &Inode, before: &Stat, after: &Stat) {
+        let now = metered_bytes(after);
+        let mut state = inode.state();
+        if state.unlinked {
+            return;
+        }
+        let counted = state.charged.unwrap_or(metered_bytes(before));
+        if state.charged.is_some() {
+            state.charged = Some(now);
+        }
+        drop(state);
+        self.usage.add(now as i64 - counted as i64, 0);
+    }
+
+    // ---- roots
+
+    /// The directory that a mount sees as its root. Links planted in the volume are never followed.
+    pub fn resolve_root(
+        &self,
+        path: &str,
+        create: Option<&CreationInfo>,
+    ) -> Result<OwnedFd, RootError> {
+        let system = |errno| RootError::System {
+            path: path.to_owned(),
+            errno,
+        };
+        if !path.starts_with('/') || path.contains('\0') {
+            return Err(RootError::Path(path.to_owned()));
+        }
+        let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+        if names.iter().any(|name| matches!(*name, "." | "..")) {
+            return Err(RootError::Path(path.to_owned()));
+        }
+        let _one_at_a_time = self.exclusively();
+        identity::assume_root().map_err(system)?;
+        let mut dir = self.step(self.root.as_raw_fd(), c".").map_err(system)?;
+        for (index, name) in names.iter().enumerate() {
+            let name = CString::new(*name).map_err(|_| RootError::Path(path.to_owned()))?;
+            dir = match (self.step(dir.as_raw_fd(), &name), create) {
+                (Ok(next), _) => next,
+                (Err(Errno(libc::ENOENT)), None) => {
+                    return Err(RootError::Missing(path.to_owned()))
+                }
+                (Err(Errno(libc::ENOENT)), Some(info)) => {
+                    let last = index + 1 == names.len();
+                    let plain = CreationInfo {
+                        uid: 0,
+                        gid: 0,
+                        mode: 0o755,
+                    };
+                    let info = if last { info } else { &plain };
+                    self.create_root(&dir, &name, info).map_err(system)?;
+                    self.step(dir.as_raw_fd(), &name).map_err(system)?
+                }
+                (Err(errno), _) => return Err(system(errno)),
+            };
+        }
+        Ok(dir)
+    }
+
+    fn step(&self, dir: RawFd, name: &CStr) -> Result<OwnedFd, Errno> {
+        file::open_beneath(dir, name, libc::O_PATH | libc::O_DIRECTORY)
+    }
+
+    /// Makes a directory that appears with its owner and mode or not at all.
+    fn create_root(&self, dir: &OwnedFd, name: &CStr, info: &CreationInfo) -> Result<(), Errno> {
+        let staging = CString::new(format!(".lambay-root-{}", std::process::id()))
+            .map_err(|_| Errno(libc::EINVAL))?;
+        let parent = dir.as_raw_fd();
+        match file::make_dir(parent, &staging, 0o700) {
+            Ok(()) | Err(Errno(libc::EEXIST)) => {}
+            Err(errno) => return Err(errno),
+        }
+        let made = self.step(parent, &staging)?;
+        let finished = file::chown_of(made.as_raw_fd(), info.uid, info.gid)
+            .and_then(|()| {
+                let name = file::FdName::new(made.as_raw_fd());
+                file::chmod_at(self.proc.as_raw_fd(), name.as_cstr(), info.mode & 0o7777)
+            })
+            .and_then(|()| file::rename(parent, &staging, parent, name, libc::RENAME_NOREPLACE));
+        match finished {
+            Ok(()) => {
+                self.created(&file::stat_of(made.as_raw_fd())?);
+                self.tell_everyone_of_names();
+                Ok(())
+            }
+            Err(errno) => {
+                let _ = file::remove_dir(parent, &staging);
+                if errno.0 == libc::EEXIST {
+                    Ok(())
+                } else {
+                    Err(errno)
+                }
+            }
+        }
+    }
+
+    fn tell_everyone_of_names(&self) {
+        let observers = self
+            .observers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for observer in observers.values() {
+            observer.names_changed(0);
+        }
+    }
+
+    /// Removes everything in the backing directory. No mount may be left.
+    pub fn empty(&self) -> Result<(), Errno> {
+        for entry in std::fs::read_dir(&self.backing)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        self.usage.clear();
+        let own = file::stat_of(self.root.as_raw_fd())?;
+        self.usage.add(metered_bytes(&own) as i64, 0);
+        Ok(())
+    }
+}
