@@ -15,6 +15,7 @@ import msgspec
 from lambay.aws import AWSError
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
+from lambay.functions.interfaces import Interfaces
 from lambay.functions.names import FunctionName
 from lambay.functions.ports import Fleet
 from lambay.functions.records import Version, revision
@@ -26,13 +27,22 @@ _log = logging.getLogger(__name__)
 CREATING = "The function is being created."
 CREATING_CODE = "Creating"
 
+# EC2's error codes as a function's StateReasonCode tells them.
+_NETWORK_REASONS = {
+    "InsufficientFreeAddressesInSubnet": "SubnetOutOfIPAddresses",
+    "InvalidGroup.NotFound": "InvalidSecurityGroup",
+    "InvalidSubnetID.NotFound": "InvalidSubnet",
+    "NetworkInterfaceLimitExceeded": "EniLimitExceeded",
+}
+
 
 class Lifecycle:
     """Runs the steps; `stop` waits for none of them, since each can be taken up again."""
 
-    def __init__(self, resources: Resources, code: CodeStore, fleet: Fleet) -> None:
+    def __init__(self, resources: Resources, code: CodeStore, interfaces: Interfaces, fleet: Fleet) -> None:
         self._resources = resources
         self._code = code
+        self._interfaces = interfaces
         self._fleet = fleet
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -51,6 +61,8 @@ class Lifecycle:
             for version in self._resources.versions
             if version.state == "Pending" or version.update_status == "InProgress"
         }
+        if len(self._resources.interfaces):
+            self._spawn(self._interfaces.resume(), "network interfaces")
         for function_key in unsettled:
             self.settle(function_key)
         self.retire()
@@ -85,18 +97,19 @@ class Lifecycle:
                 await self._resources.commit(*changes)
 
     async def _settled(self, version: Version) -> Version:
-        """The version after its code is in place, or as Failed with the reason."""
+        """The version after its code and interfaces are in place, or as Failed with the reason."""
         failure: tuple[str, str] | None = None
         try:
             await self._code.ensure(version.code)
             for layer in version.configuration.layers:
                 await self._code.ensure(layer.code)
+            await self._interfaces.attach(version)
         except FileNotFoundError as error:
             failure = ("InvalidZipFileException", f"The deployment package {error.filename} is missing.")
-        except AWSError as error:
-            failure = ("InvalidZipFileException", error.message)
         except OSError as error:
             failure = ("InternalError", f"The deployment package could not be unpacked: {error}")
+        except AWSError as error:
+            failure = (_NETWORK_REASONS.get(error.code, "InternalError"), error.message)
         changed: dict[str, Any] = {"revision_id": revision()}
         if version.state == "Pending":
             changed |= _state("Failed", failure) if failure else _state("Active", None)
@@ -106,6 +119,7 @@ class Lifecycle:
     async def _retire(self, keys: list[str]) -> None:
         for key in keys:
             await self._fleet.drain(key)
+        await self._interfaces.collect()
         await self._code.collect(self._resources.codes_in_use())
 
 

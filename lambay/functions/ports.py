@@ -104,6 +104,13 @@ class Subnet(Protocol):
     def zone(self) -> str: ...
 
 
+class Interface(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
 class Network(Protocol):
     """VPCs. Errors are AWSErrors with EC2's codes (`InvalidSubnetID.NotFound`, …)."""
 
@@ -112,3 +119,31 @@ class Network(Protocol):
     async def check_security_groups(
         self, groups: Sequence[str], vpc: str, *, account: str, region: str
     ) -> None: ...
+
+    async def create_interface(
+        self,
+        subnet: str,
+        security_groups: Sequence[str],
+        *,
+        account: str,
+        region: str,
+        description: str,
+        kind: str,
+        requester: str,
+    ) -> Interface: ...
+
+    async def ensure_interface(
+        self,
+        interface: str,
+        subnet: str,
+        security_groups: Sequence[str],
+        address: str,
+        *,
+        account: str,
+        region: str,
+        description: str,
+        kind: str,
+        requester: str,
+    ) -> None: ...
+
+    async def delete_interface(self, interface: str, *, account: str, region: str) -> None: ...

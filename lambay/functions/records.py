@@ -209,6 +209,22 @@ class RuntimeManagement(msgspec.Struct, frozen=True):
     runtime_version_arn: str = ""
 
 
+class NetworkInterface(msgspec.Struct, frozen=True):
+    """A function's place in a subnet; `id` and `address` are empty until EC2 has made it."""
+
+    account: str
+    region: str
+    subnet: str
+    security_groups: tuple[str, ...]
+    id: str = ""
+    address: str = ""
+    description: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.subnet}/{'+'.join(self.security_groups)}"
+
+
 def revision() -> str:
     """A fresh RevisionId."""
     return str(uuid.uuid4())

@@ -16,6 +16,7 @@ from lambay.functions.records import (
     Function,
     Layer,
     LayerVersion,
+    NetworkInterface,
     Policy,
     RuntimeManagement,
     Version,
@@ -36,6 +37,7 @@ class Resources:
         self.layer_versions = store.collection("lambda.layer-versions", LayerVersion)
         self.event_invokes = store.collection("lambda.event-invokes", EventInvoke)
         self.runtime_managements = store.collection("lambda.runtime-managements", RuntimeManagement)
+        self.interfaces = store.collection("lambda.interfaces", NetworkInterface)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

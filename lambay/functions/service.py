@@ -13,6 +13,7 @@ from lambay.functions.definition import DefinitionOperations
 from lambay.functions.delivery import Delivery
 from lambay.functions.event_invoke import EventInvokeOperations
 from lambay.functions.event_queue import EventQueue
+from lambay.functions.interfaces import Interfaces
 from lambay.functions.invoke import InvokeOperations
 from lambay.functions.invoking import Invoker
 from lambay.functions.layers import LayerOperations
@@ -69,7 +70,7 @@ class Functions(
             code=code,
             locations=Locations(code, clock, f"http://{settings.host}:{settings.port}"),
             requirements=Requirements(neighbours, network, file_systems),
-            lifecycle=Lifecycle(resources, code, fleet),
+            lifecycle=Lifecycle(resources, code, Interfaces(resources, network), fleet),
             admission=self._admission,
             queue=queue,
             fleet=fleet,

@@ -143,7 +143,21 @@ class FakeSubnet:
     zone: str
 
 
+@dataclass(frozen=True)
+class FakeInterface:
+    id: str
+    subnet: str
+    address: str
+    description: str
+
+
+@dataclass
 class FakeNetwork:
+    """Knows a few subnets of two VPCs and one security group; `full` subnets have no address left."""
+
+    interfaces: dict[str, FakeInterface] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
+
     async def subnet(self, subnet: str, *, account: str, region: str) -> FakeSubnet:
         subnets = {
             "subnet-a": FakeSubnet("subnet-a", "vpc-1", "us-east-1a"),
@@ -161,6 +175,42 @@ class FakeNetwork:
             if group != "sg-1":
                 raise AWSError("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
 
+    async def create_interface(
+        self,
+        subnet: str,
+        security_groups: Sequence[str],
+        *,
+        account: str,
+        region: str,
+        description: str,
+        kind: str,
+        requester: str,
+    ) -> FakeInterface:
+        if subnet in self.full:
+            raise AWSError("InsufficientFreeAddressesInSubnet", f"{subnet} is full")
+        number = len(self.interfaces)
+        made = FakeInterface(f"eni-{number}", subnet, f"10.0.0.{number + 4}", description)
+        self.interfaces[made.id] = made
+        return made
+
+    async def ensure_interface(
+        self,
+        interface: str,
+        subnet: str,
+        security_groups: Sequence[str],
+        address: str,
+        *,
+        account: str,
+        region: str,
+        description: str,
+        kind: str,
+        requester: str,
+    ) -> None:
+        self.interfaces[interface] = FakeInterface(interface, subnet, address, description)
+
+    async def delete_interface(self, interface: str, *, account: str, region: str) -> None:
+        del self.interfaces[interface]
+
 
 class World:
     """The service with its surroundings, called as the gateway calls it."""
@@ -171,6 +221,7 @@ class World:
         self.fleet = FakeFleet()
         self.neighbours = FakeNeighbours()
         self.file_systems = FakeFileSystems()
+        self.network = FakeNetwork()
         self.open()
 
     def open(self) -> None:
@@ -179,7 +230,7 @@ class World:
             self.store,
             self.fleet,
             self.file_systems,
-            FakeNetwork(),
+            self.network,
             self.neighbours,
             self.settings,
             self.clock,

@@ -303,3 +303,40 @@ async def test_records_survive_a_restart(world: World) -> None:
     await world.restart()
     assert await world("GetFunctionConfiguration", FunctionName="f") == before
     assert (await world("GetFunction", FunctionName="f"))["Tags"] == {"team": "a"}
+
+
+# -- interfaces ---------------------------------------------------------------------------------------------
+
+VPC = {"SubnetIds": ["subnet-a", "subnet-c"], "SecurityGroupIds": ["sg-1"]}
+
+
+async def test_functions_of_one_subnet_and_groups_share_an_interface(world: World) -> None:
+    await world.create("f", VpcConfig=VPC)
+    await world.create("g", VpcConfig={"SubnetIds": ["subnet-a"], "SecurityGroupIds": ["sg-1"]})
+    subnets = [interface.subnet for interface in world.network.interfaces.values()]
+    assert subnets == ["subnet-a", "subnet-c"]
+    await world("DeleteFunction", FunctionName="f")
+    await world.settle()
+    assert [interface.subnet for interface in world.network.interfaces.values()] == ["subnet-a"]
+    await world(
+        "UpdateFunctionConfiguration", FunctionName="g", VpcConfig={"SubnetIds": [], "SecurityGroupIds": []}
+    )
+    await world.settle()
+    assert world.network.interfaces == {}
+
+
+async def test_a_function_without_an_address_fails_with_the_reason(world: World) -> None:
+    world.network.full.add("subnet-c")
+    shown = await world.create("f", VpcConfig=VPC)
+    assert (shown["State"], shown["StateReasonCode"]) == ("Failed", "SubnetOutOfIPAddresses")
+    error = await refused(world, "Invoke", FunctionName="f")
+    assert error.message.endswith("The function is currently in the following state: Failed")
+
+
+async def test_interfaces_are_the_same_after_a_restart(world: World) -> None:
+    await world.create("f", VpcConfig=VPC)
+    before = dict(world.network.interfaces)
+    world.network.interfaces.clear()
+    await world.restart()
+    await world.settle()
+    assert world.network.interfaces == before
