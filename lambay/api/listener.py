@@ -8,6 +8,7 @@ environment has one in its network namespace.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -112,12 +113,12 @@ class Endpoint:
             connection.shutdown()
         if self._state.tasks and grace > 0:
             await asyncio.wait(list(self._state.tasks), timeout=grace)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
         for task in list(self._state.tasks):
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks))
-        for connection in list(self._state.connections):
-            connection.transport.abort()
         self._socket.close()
 
 
@@ -130,14 +131,16 @@ class _Application:
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
-        body = await self._body(receive)
-        if body is None:
-            return
-        if len(body) > self._max_body:
-            headers = {"Content-Type": "application/json", "Connection": "close"}
-            await _send(Response(413, headers, _TOO_LARGE), send)
-            return
-        await _send(await self._handle(_request(scope, body)), send)
+        # Only an endpoint that stops cancels this; its connections are aborted then, so nobody waits for an answer.
+        with contextlib.suppress(asyncio.CancelledError):
+            body = await self._body(receive)
+            if body is None:
+                return
+            if len(body) > self._max_body:
+                headers = {"Content-Type": "application/json", "Connection": "close"}
+                await _send(Response(413, headers, _TOO_LARGE), send)
+                return
+            await _send(await self._handle(_request(scope, body)), send)
 
     async def _body(self, receive: ASGIReceiveCallable) -> bytes | None:
         """The whole body, or None where the client went away. Stops reading beyond the allowed size."""

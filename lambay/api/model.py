@@ -140,6 +140,10 @@ class ServiceModel:
     def operation_names(self) -> tuple[str, ...]:
         return tuple(self._operations)
 
+    @property
+    def shape_names(self) -> tuple[str, ...]:
+        return tuple(self._shapes)
+
     def http_trait(self, operation: str) -> Mapping[str, Any]:
         """`method` and `requestUri` of an operation, without building its shapes."""
         trait: dict[str, Any] = self._operations[operation]["http"]

@@ -88,7 +88,7 @@ class Router:
             everything = await asyncio.to_thread(catalogue.whole)
             candidates = everything.by_signing_name.get(scope.signing_name, ())
             found = self._among(candidates, request, scope.region)
-            if found is not None and (found.operation_name or not owned):
+            if found is not None:
                 return found
             if owned or candidates:
                 raise _unknown_operation(request)
@@ -109,7 +109,8 @@ class Router:
                 else None
             )
             if labelled is not None:
-                return self._rest_route(labelled, self._region)
+                host = _host_scope(request, self._by_signing_name)
+                return self._rest_route(labelled, host.region if host and host.region else self._region)
         everything = await asyncio.to_thread(catalogue.whole)
         scope = _host_scope(request, everything.by_signing_name)
         if scope is not None:
@@ -152,8 +153,9 @@ class Router:
             found = _virtual_hosted(request)
         if found is not None:
             return self._rest_route(found, region)
-        neighbour = next((name for name in rest if name not in self._owned), None)
-        return Route(neighbour, catalogue.entry(neighbour).protocols[0], region, "") if neighbour else None
+        if not rest or not self._owned.keys().isdisjoint(rest):
+            return None
+        return Route(rest[0], catalogue.entry(rest[0]).protocols[0], region, "")
 
     def _named(self, candidates: Sequence[Entry], target: str, request: Request, region: str) -> Route | None:
         prefix, _, name = target.rpartition(".")

@@ -119,12 +119,22 @@ def table(service: str) -> Uris:
 def matches(
     services: Iterable[str], method: str, path: str, query: str, headers: Mapping[str, str]
 ) -> tuple[str, Operation, dict[str, str]] | None:
-    """The first of `services` that has an operation for this request, that operation and its labels."""
+    """Which of `services` has an operation for this request, that operation and its labels.
+
+    Where several do, the one whose path has most literal segments: S3's catches everything, S3 Control's
+    begins with a version.
+    """
+    best: tuple[str, Operation, dict[str, str]] | None = None
     for service in services:
         found = table(service).match(method, path, query, headers)
-        if found is not None:
-            return service, *found
-    return None
+        if found is not None and (best is None or _literal_segments(found[0]) > _literal_segments(best[1])):
+            best = service, *found
+    return best
+
+
+def _literal_segments(operation: Operation) -> int:
+    path = operation.uri.partition("?")[0]
+    return sum(1 for segment in path.split("/") if segment and not segment.startswith("{"))
 
 
 def _walk(

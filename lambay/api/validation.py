@@ -152,8 +152,8 @@ def _broken(shape: Shape, value: Any) -> list[str]:
     if shape.enum and value not in shape.enum:
         texts.append(_enum_text(shape))
     if shape.pattern is not None and shape.type == "string":
-        compiled = _compiled(shape.pattern)
-        if compiled is not None and not _hopeless(shape, value) and compiled.fullmatch(value) is None:
+        pattern = compiled(shape.pattern)
+        if pattern is not None and not _hopeless(shape, value) and pattern.fullmatch(value) is None:
             texts.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
     if shape.min is not None or shape.max is not None:
         size = value if shape.type in NUMBERS else len(value)
@@ -248,7 +248,7 @@ def _search(shape: Shape, seen: set[str]) -> bool:
 
 
 @functools.cache
-def _compiled(pattern: str) -> regex.Pattern[str] | None:
+def compiled(pattern: str) -> regex.Pattern[str] | None:
     """The model's Java-flavoured pattern, or None where it cannot be read (then it constrains nothing)."""
     escaped, literal, modern = _ASTRAL
     try:

@@ -57,6 +57,9 @@ def check_input(operation: Operation, protocol: str, sent: dict[str, Any]) -> No
     service = operation.service.service
     request = wire.request_of(service, operation.name, protocol, sent)
     received = wire.parsed_by_us(service, operation.name, protocol, request)
+    if "ContentLength" not in sent:
+        # The client's HTTP library sets this header whether or not the member is given.
+        received.pop("ContentLength", None)
     assert values.plain(received) == values.plain(sent), f"{operation.name}: {request}"
 
 

@@ -53,6 +53,7 @@ def structures(shape: Shape, depth: int = 0) -> st.SearchStrategy[Any]:
         return st.one_of(
             *(values.map(lambda value, name=name: {name: value}) for name, values in usable.items())
         )
+    usable = {name: values.filter(bool) if _raw(shape, name) else values for name, values in usable.items()}
     fixed = {name: values for name, values in usable.items() if _always(shape, name)}
     return st.fixed_dictionaries(
         fixed, optional={name: values for name, values in usable.items() if name not in fixed}
@@ -76,9 +77,13 @@ def plain(value: Any) -> Any:
 
 
 def _always(shape: Shape, name: str) -> bool:
-    """Labels and status codes are always there, and a blob that is the whole body is at least empty."""
+    """Labels, status codes and raw bodies, of which nothing can be told from none at all."""
     member = shape.members[name]
-    return member.location in ("uri", "statusCode") or (shape.payload == name and member.shape.type == "blob")
+    return member.location in ("uri", "statusCode") or _raw(shape, name)
+
+
+def _raw(shape: Shape, name: str) -> bool:
+    return shape.payload == name and shape.members[name].shape.type in ("blob", "string")
 
 
 def _scalar(shape: Shape) -> bool:

@@ -63,11 +63,11 @@ class Query:
         if member.flattened and element.located and element.wire in siblings:
             tree = siblings[element.wire]
         elif not any(key.isdigit() for key in tree):
-            tree = tree.get(element.wire) or tree.get("member") or {}
+            tree = tree.get(element.wire, tree.get("member", tree))
         return tree
 
     def map_entries(self, member: Member, tree: Tree) -> Tree:
-        return tree if any(key.isdigit() for key in tree) else tree.get("entry", {})
+        return tree if any(key.isdigit() for key in tree) else tree.get("entry", tree)
 
     # From the tree.
 
