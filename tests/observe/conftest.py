@@ -57,8 +57,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def logs(tmp_path: Path, clock: Clock) -> AsyncIterator[Logs]:
-    logs = Logs(tmp_path / "logs.db", clock, Settings())
+def settings() -> Settings:
+    return Settings()
+
+
+@pytest.fixture
+async def logs(tmp_path: Path, clock: Clock, settings: Settings) -> AsyncIterator[Logs]:
+    logs = Logs(tmp_path / "logs.db", clock, settings)
     await logs.start()
     yield logs
     await logs.close()
