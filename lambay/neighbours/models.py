@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from datetime import datetime
 from functools import cache
+from io import BytesIO
 from typing import Any
 
 from botocore.loaders import Loader
@@ -73,11 +74,17 @@ def parse(operation: OperationModel, status: int, headers: dict[str, str], body:
     Raises AWSError with its code, message and status where it is an error.
     """
     parser = create_parser(_protocol(operation.service_model))
-    answer = {"status_code": status, "headers": _Headers(headers), "body": body}
+    # botocore takes the bytes of a streamed blob for text; behind a file it leaves them alone.
+    streamed = operation.has_streaming_output and status < 300
+    answer = {
+        "status_code": status,
+        "headers": _Headers(headers),
+        "body": BytesIO(body) if streamed else body,
+    }
     parsed: dict[str, Any] = parser.parse(answer, operation.output_shape)
     parsed.pop("ResponseMetadata", None)
     if status < 300:
-        return parsed
+        return {name: body if isinstance(value, BytesIO) else value for name, value in parsed.items()}
     error = parsed.pop("Error", {})
     code = str(error.get("Code") or "InternalFailure")
     members = {name: value for name, value in parsed.items() if not isinstance(value, datetime)}
