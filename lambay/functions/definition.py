@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +27,7 @@ from lambay.functions.records import (
 )
 from lambay.functions.rendering import function_configuration, listed_configuration, version_arn
 from lambay.functions.room import Operations
-from lambay.functions.runtimes import check_architecture, check_runtime
+from lambay.functions.runtimes import check_architecture
 from lambay.functions.tags import check_tags
 
 _LAYERS_LIMIT = 262_144_000
@@ -259,7 +258,7 @@ class DefinitionOperations(Operations):
         account, region = name.account, name.region
         requirements = self._room.requirements
         if current is None or configuration.runtime != current.runtime:
-            check_runtime(configuration.runtime, await asyncio.to_thread(self._room.fleet.runtimes))
+            await self._room.runtimes.check(configuration.runtime)
         check_architecture(configuration.architecture)
         if current is None or configuration.role != current.role:
             await requirements.check_role(configuration.role, account, region)

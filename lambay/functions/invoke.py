@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 
 from lambay.aws import AWSError, Call
-from lambay.functions.errors import conflict, invalid
-from lambay.functions.invoking import Invoker
+from lambay.functions.errors import invalid
+from lambay.functions.invoking import Invoker, Target, check_active
 from lambay.functions.room import Operations, Room
-from lambay.runtime import Invocation
+from lambay.runtime import Invocation, Outcome
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
 ASYNCHRONOUS_LIMIT = 1024 * 1024
 _CLIENT_CONTEXT_LIMIT = 3583
+_CHUNK = 1 << 16
 
 _valid_json = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -30,36 +32,14 @@ class InvokeOperations(Operations):
 
     async def invoke(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         kind = input.get("InvocationType") or "RequestResponse"
-        if input.get("DurableExecutionName") or input.get("TenantId"):
-            raise invalid(
-                "DurableExecutionName and TenantId: this function is neither durable nor tenant-isolated."
-            )
-        event = checked_event(input.get("Payload"), kind)
-        target = await self._invoker.target(call, input["FunctionName"], input.get("Qualifier"))
+        if input.get("DurableExecutionName"):
+            raise invalid("DurableExecutionName: the function is not a durable function.")
+        if kind == "Event":
+            return await self._accept(call, input)
+        target, invocation = await self._asked(call, input)
         if kind == "DryRun":
             return {"StatusCode": 204, "Payload": b"", "ExecutedVersion": target.first.version.version}
-        context = _client_context(input.get("ClientContext"))
-        if kind == "Event":
-            if target.first.version.state != "Active":
-                raise conflict(
-                    "The operation cannot be performed at this time. "
-                    f"The function is currently in the following state: {target.first.version.state}"
-                )
-            await self._room.queue.enqueue(
-                target.name, event, request_id=call.request_id, client_context=context
-            )
-            return {"StatusCode": 202, "Payload": b""}
-        invoked = await self._invoker.run(
-            target,
-            Invocation(
-                request_id=call.request_id,
-                event=event,
-                invoked_arn=target.name.given_arn,
-                client_context=context,
-                trace_id=call.headers.get("x-amzn-trace-id"),
-                tail_log=input.get("LogType") == "Tail",
-            ),
-        )
+        invoked = await self._invoker.run(target, invocation)
         outcome = invoked.outcome
         answer: dict[str, Any] = {
             "StatusCode": 200,
@@ -68,9 +48,48 @@ class InvokeOperations(Operations):
         }
         if outcome.error is not None:
             answer["FunctionError"] = outcome.error
-        if outcome.log_tail is not None and input.get("LogType") == "Tail":
+        if invocation.tail_log and outcome.log_tail is not None:
             answer["LogResult"] = base64.b64encode(outcome.log_tail).decode()
         return answer
+
+    async def invoke_with_response_stream(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        """The response in chunks, then how it ended; it begins once the function has answered."""
+        target, invocation = await self._asked(call, input)
+        if input.get("InvocationType") == "DryRun":
+            return {
+                "StatusCode": 204,
+                "ExecutedVersion": target.first.version.version,
+                "EventStream": _nothing(),
+            }
+        invoked = await self._invoker.run(target, invocation)
+        return {
+            "StatusCode": 200,
+            "ExecutedVersion": invoked.version,
+            "EventStream": _stream(invoked.outcome, tail=invocation.tail_log),
+        }
+
+    async def _asked(self, call: Call, input: dict[str, Any]) -> tuple[Target, Invocation]:
+        if input.get("TenantId"):
+            raise invalid("TenantId: the function does not isolate tenants.")
+        event = checked_event(input.get("Payload"), "RequestResponse")
+        target = await self._invoker.target(call, input["FunctionName"], input.get("Qualifier"))
+        return target, Invocation(
+            request_id=call.request_id,
+            event=event,
+            invoked_arn=target.name.given_arn,
+            client_context=_client_context(input.get("ClientContext")),
+            trace_id=call.headers.get("x-amzn-trace-id"),
+            tail_log=input.get("LogType") == "Tail",
+        )
+
+    async def _accept(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        """Queue an event, for a function that can be invoked."""
+        event = checked_event(input.get("Payload"), "Event")
+        context = _client_context(input.get("ClientContext"))
+        target = await self._invoker.target(call, input["FunctionName"], input.get("Qualifier"))
+        check_active(target.first.version)
+        await self._room.queue.enqueue(target.name, event, request_id=call.request_id, client_context=context)
+        return {"StatusCode": 202, "Payload": b""}
 
     async def invoke_async(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         """The old asynchronous invocation, replaced by Invoke with InvocationType Event."""
@@ -80,6 +99,22 @@ class InvokeOperations(Operations):
             call, {"FunctionName": input["FunctionName"], "InvocationType": "Event", "Payload": payload}
         )
         return {"Status": 202}
+
+
+async def _stream(outcome: Outcome, *, tail: bool) -> AsyncIterator[dict[str, Any]]:
+    for start in range(0, len(outcome.payload), _CHUNK):
+        yield {"PayloadChunk": {"Payload": outcome.payload[start : start + _CHUNK]}}
+    complete: dict[str, Any] = {}
+    if outcome.error is not None:
+        complete = {"ErrorCode": outcome.error, "ErrorDetails": outcome.payload.decode(errors="replace")}
+    if tail and outcome.log_tail is not None:
+        complete["LogResult"] = base64.b64encode(outcome.log_tail).decode()
+    yield {"InvokeComplete": complete}
+
+
+async def _nothing() -> AsyncIterator[dict[str, Any]]:
+    return
+    yield
 
 
 def checked_event(payload: bytes | None, kind: str) -> bytes:

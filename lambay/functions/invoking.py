@@ -32,6 +32,7 @@ from lambay.runtime import (
     MountTimeout,
     Outcome,
     PosixUser,
+    RuntimeUnavailable,
 )
 
 _log = logging.getLogger(__name__)
@@ -161,11 +162,7 @@ class Invoker:
         """
         chosen = target.choose()
         version = chosen.version
-        if version.state != "Active":
-            raise conflict(
-                "The operation cannot be performed at this time. "
-                f"The function is currently in the following state: {version.state}"
-            )
+        check_active(version)
         shared = self._admission.enter(target.name.key, target.place, target.reserved)
         try:
             if chosen.access_point:
@@ -205,6 +202,15 @@ class Invoker:
             chosen.spec, chosen.source = dataclasses.replace(chosen.spec, file_system=mounted), source
 
 
+def check_active(version: Version) -> None:
+    """Raises ResourceConflictException."""
+    if version.state != "Active":
+        raise conflict(
+            "The operation cannot be performed at this time. "
+            f"The function is currently in the following state: {version.state}"
+        )
+
+
 def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
     """The API's error for an environment that could not be had or was lost.
 
@@ -231,6 +237,8 @@ def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
             f"The function could not mount the EFS file system with access point {arn}.",
             Type="User",
         )
+    if isinstance(failure, RuntimeUnavailable):
+        return AWSError("InvalidRuntimeException", str(failure), Type="User")
     if isinstance(failure, FileSystemLost):
         return AWSError(
             "EFSIOException",

@@ -21,6 +21,7 @@ from lambay.functions.ports import Fleet
 from lambay.functions.records import Version, revision
 from lambay.functions.rendering import environment_key
 from lambay.functions.resources import Resources
+from lambay.runtime import RuntimeUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,14 @@ class Lifecycle:
         for function_key in unsettled:
             self.settle(function_key)
         self.retire()
+        for runtime in {version.configuration.runtime for version in self._resources.versions}:
+            self._spawn(self._prepare(runtime), f"prepare {runtime}")
+
+    async def _prepare(self, runtime: str) -> None:
+        try:
+            await self._fleet.prepare(runtime)
+        except RuntimeUnavailable as error:
+            _log.warning("%s: functions that need it will fail", error)
 
     async def stop(self) -> None:
         for task in list(self._tasks):
@@ -104,8 +113,11 @@ class Lifecycle:
             for layer in version.configuration.layers:
                 await self._code.ensure(layer.code)
             await self._interfaces.attach(version)
+            await self._fleet.prepare(version.configuration.runtime)
         except FileNotFoundError as error:
             failure = ("InvalidZipFileException", f"The deployment package {error.filename} is missing.")
+        except RuntimeUnavailable as error:
+            failure = ("InvalidRuntime", str(error))
         except OSError as error:
             failure = ("InternalError", f"The deployment package could not be unpacked: {error}")
         except AWSError as error:

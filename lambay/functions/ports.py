@@ -16,6 +16,10 @@ class Fleet(Protocol):
         """The runtimes that Lambay knows how to start. It may block."""
         ...
 
+    async def prepare(self, runtime: str) -> None:
+        """Be ready to make environments of a runtime soon. Raises RuntimeUnavailable."""
+        ...
+
     async def acquire(self, spec: EnvironmentSpec) -> Any:
         """An environment of `spec`, idle or made for it, the caller's until `release`."""
         ...

@@ -11,9 +11,10 @@ from lambay.functions.code import CodeStore
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
-from lambay.functions.ports import Fleet, Neighbours
+from lambay.functions.ports import Neighbours
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
+from lambay.functions.runtimes import Runtimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Room:
     lifecycle: Lifecycle
     admission: Admission
     queue: EventQueue
-    fleet: Fleet
+    runtimes: Runtimes
     neighbours: Neighbours
     clock: Clock
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import platform
 from collections.abc import Sequence
 
 from lambay.aws import DEFAULT_PARTITION
 from lambay.functions.errors import invalid
+from lambay.functions.ports import Fleet
 from lambay.runtime import Runtime
 
 # "Lambda runtimes" of the Developer Guide and the Runtime enum of the API model.
@@ -67,8 +69,24 @@ DEPRECATED = frozenset(
 )
 
 
-def check_runtime(runtime: str, on_host: Sequence[Runtime]) -> None:
-    """Raises InvalidParameterValueException where a function can't be made with this runtime here."""
+class Runtimes:
+    """What this host can run; it is asked again only about what it could not run before."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._available: set[str] = set()
+
+    async def check(self, runtime: str) -> None:
+        """Raises InvalidParameterValueException where a function can't be made with this runtime here."""
+        _check_known(runtime)
+        if runtime in self._available:
+            return
+        on_host = await asyncio.to_thread(self._fleet.runtimes)
+        self._available = {found.name for found in on_host if found.available}
+        _check_available(runtime, on_host)
+
+
+def _check_known(runtime: str) -> None:
     if runtime in DEPRECATED:
         raise invalid(
             f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda "
@@ -79,6 +97,9 @@ def check_runtime(runtime: str, on_host: Sequence[Runtime]) -> None:
             f"Value {runtime} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: "
             f"[{', '.join(SUPPORTED)}] or be a valid ARN"
         )
+
+
+def _check_available(runtime: str, on_host: Sequence[Runtime]) -> None:
     here = next((found for found in on_host if found.name == runtime), None)
     if here is None or not here.available:
         have = ", ".join(found.name for found in on_host if found.available) or "none"

@@ -24,6 +24,7 @@ from lambay.functions.ports import FileSystems, Fleet, Neighbours, Network
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.room import Room
+from lambay.functions.runtimes import Runtimes
 from lambay.functions.settings_operations import SettingsOperations
 from lambay.functions.tags import TagOperations
 from lambay.functions.versions import VersionOperations
@@ -73,7 +74,7 @@ class Functions(
             lifecycle=Lifecycle(resources, code, Interfaces(resources, network), fleet),
             admission=self._admission,
             queue=queue,
-            fleet=fleet,
+            runtimes=Runtimes(fleet),
             neighbours=neighbours,
             clock=clock,
         )

@@ -40,6 +40,7 @@ class FakeFleet:
     handler: Handler = echo
     runs: list[tuple[EnvironmentSpec, Invocation]] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
+    prepared: list[str] = field(default_factory=list)
     lent: int = 0
 
     def runtimes(self) -> Sequence[Runtime]:
@@ -48,6 +49,9 @@ class FakeFleet:
             Runtime("python3.11", True),
             Runtime("java21", False, reason="install a Java 21 runtime"),
         )
+
+    async def prepare(self, runtime: str) -> None:
+        self.prepared.append(runtime)
 
     async def acquire(self, spec: EnvironmentSpec) -> EnvironmentSpec:
         self.lent += 1

@@ -48,6 +48,19 @@ async def test_the_outcome_is_returned(world: World) -> None:
     }
 
 
+async def test_a_response_is_streamed(world: World) -> None:
+    await world.create()
+    payload = b'"' + b"x" * 100_000 + b'"'
+    answer = await world("InvokeWithResponseStream", FunctionName="f", Payload=payload, LogType="Tail")
+    *chunks, end = [event async for event in answer["EventStream"]]
+    assert b"".join(chunk["PayloadChunk"]["Payload"] for chunk in chunks) == payload
+    assert end == {"InvokeComplete": {"LogResult": base64.b64encode(b"START\nEND\n").decode()}}
+    world.fleet.handler = failing("no")
+    answer = await world("InvokeWithResponseStream", FunctionName="f")
+    *_, end = [event async for event in answer["EventStream"]]
+    assert end["InvokeComplete"]["ErrorCode"] == "Unhandled"
+
+
 async def test_a_functions_error_is_told(world: World) -> None:
     await world.create()
     world.fleet.handler = failing("no")
