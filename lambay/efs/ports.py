@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,7 +86,7 @@ class Neighbours(Protocol):
         self,
         service: str,
         operation: str,
-        input: Mapping[str, Any],
+        input: dict[str, Any],
         *,
         account: str,
         region: str,
