@@ -28,6 +28,10 @@ KEEP_ALIVE_SECONDS = 90
 BACKLOG = 2048
 MAX_BODY_BYTES = 5 << 30
 
+# Framing is the listener's: a handler that passes on somebody's answer passes on their framing as well.
+_FRAMING = frozenset({"content-length", "transfer-encoding", "date"})
+_NO_BODY = frozenset({204, 304})
+
 _TOO_LARGE = (
     b'{"__type":"RequestEntityTooLargeException","message":"the request body is larger than allowed"}'
 )
@@ -131,7 +135,7 @@ class _Application:
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
-        # Only an endpoint that stops cancels this; its connections are aborted then, so nobody waits for an answer.
+        # Only an endpoint that stops cancels this, after aborting its connections.
         with contextlib.suppress(asyncio.CancelledError):
             body = await self._body(receive)
             if body is None:
@@ -140,7 +144,7 @@ class _Application:
                 headers = {"Content-Type": "application/json", "Connection": "close"}
                 await _send(Response(413, headers, _TOO_LARGE), send)
                 return
-            await _send(await self._handle(_request(scope, body)), send)
+            await _send(await self._handle(_request(scope, body)), send, bodiless=scope["method"] == "HEAD")
 
     async def _body(self, receive: ASGIReceiveCallable) -> bytes | None:
         """The whole body, or None where the client went away. Stops reading beyond the allowed size."""
@@ -173,20 +177,21 @@ def _request(scope: HTTPScope, body: bytes) -> Request:
     )
 
 
-async def _send(response: Response, send: ASGISendCallable) -> None:
+async def _send(response: Response, send: ASGISendCallable, *, bodiless: bool = False) -> None:
+    """A `bodiless` answer, to HEAD, may announce the length of what it does not send."""
     body = response.body
-    headers = [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
-        for name, value in response.headers.items()
-    ]
-    headers.append((b"date", _date.now()))
+    headers = [(b"date", _date.now())]
+    for name, value in response.headers.items():
+        if name.lower() not in _FRAMING or (bodiless and name.lower() == "content-length"):
+            headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
+    if response.status in _NO_BODY:
+        body = b""
+    elif isinstance(body, bytes) and not bodiless:
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     if isinstance(body, bytes):
-        if not any(name.lower() == "content-length" for name in response.headers):
-            headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
         return
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await _stream(body, send)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 

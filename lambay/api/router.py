@@ -22,6 +22,8 @@ from lambay.http import Request
 _REGION = re.compile(r"^(?:[a-z]{2}(?:-[a-z]+)+-\d+|aws-global)$")
 _RPC_PATH = re.compile(r"^(?:/.*)?/service/([^/]+)/operation/([^/]+)$")
 _DATED_PATH = re.compile(r"^/\d{4}-\d{2}-\d{2}/")
+_SCOPE_REGION = re.compile(r"^[a-z0-9-]{1,63}$")
+_BUCKET_HOST = re.compile(r"^(?!s3\.localhost$)(.+?)\.(?:s3[.-].*|localhost)$", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -148,9 +150,8 @@ class Router:
         rest = [
             item.service for item in candidates if any(name.startswith("rest") for name in item.protocols)
         ]
-        found = uris.matches(rest, request.method, request.path, request.query, request.headers)
-        if found is None and "s3" in rest:
-            found = _virtual_hosted(request)
+        path = _path_style(request) if "s3" in rest else request.path
+        found = uris.matches(rest, request.method, path, request.query, request.headers)
         if found is not None:
             return self._rest_route(found, region)
         if not rest or not self._owned.keys().isdisjoint(rest):
@@ -213,6 +214,9 @@ def _parse_scope(credential: str) -> _Scope | None:
     """`AKID/20240131/us-east-1/lambda/aws4_request`; SigV4a's has no region. Access keys hold no slash."""
     parts = credential.split("/")
     if len(parts) >= 5:
+        if not _SCOPE_REGION.match(parts[-3]):
+            text = f"Credential should be scoped to a valid Region, not {parts[-3]!r}."
+            raise AWSError("InvalidSignatureException", text, status=400)
         return _Scope(parts[-3], parts[-2])
     return _Scope("", parts[2]) if len(parts) == 4 else None
 
@@ -227,13 +231,13 @@ def _host_scope(request: Request, names: Mapping[str, object]) -> _Scope | None:
     return None
 
 
-def _virtual_hosted(request: Request) -> tuple[str, Operation, dict[str, str]] | None:
-    """S3 with the bucket in the host name: `bucket.s3.us-east-1.localhost`."""
-    bucket, found, _ = request.headers.get("host", "").partition(".s3")
-    if not found:
-        return None
-    path = f"/{bucket}{request.path if request.path != '/' else ''}"
-    return uris.matches(["s3"], request.method, path, request.query, request.headers)
+def _path_style(request: Request) -> str:
+    """S3's path with the bucket that the host name may have: `bucket.s3.us-east-1.localhost`,
+    `bucket.localhost`.
+    """
+    host = request.headers.get("host", "").partition(":")[0]
+    found = _BUCKET_HOST.match(host)
+    return f"/{found[1]}{request.path}" if found is not None else request.path
 
 
 def _with_action(entries: Sequence[Entry], action: str) -> tuple[Entry, ...]:

@@ -144,7 +144,7 @@ async def test_a_presigned_url_is_found_by_its_credential() -> None:
         ("GET", "/functions/x", {"host": "lambda.us-east-1.amazonaws.com"}, b"", None),
         ("GET", "/2015-03-31/functions", {"host": "lambda.localhost:4566"}, b"", "lambda:ListFunctions"),
         ("GET", "/a/b", {"host": "localhost:4566"}, b"", "s3:GetObject"),
-        ("GET", "/b", {"host": "bucket.s3.us-east-1.localhost:4566"}, b"", "s3:ListObjects"),
+        ("GET", "/key", {"host": "bucket.s3.us-east-1.localhost:4566"}, b"", "s3:GetObject"),
     ],
 )  # fmt: skip
 async def test_an_unsigned_request_is_found_by_what_else_it_tells(
@@ -162,6 +162,29 @@ async def test_an_unsigned_request_is_found_by_what_else_it_tells(
 async def test_a_host_name_gives_the_region() -> None:
     route = await routed("GET", "/2015-03-31/functions", {"host": "lambda.eu-west-3.amazonaws.com"})
     assert route.region == "eu-west-3"
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "operation"),
+    [
+        ("bucket.s3.eu-west-1.amazonaws.com", "/key", "GetObject"),
+        ("my.bucket.s3.localhost:4566", "/", "ListObjects"),
+        ("bucket.localhost:4566", "/key", "GetObject"),
+        ("localhost:4566", "/bucket/key", "GetObject"),
+        ("s3.localhost:4566", "/bucket", "ListObjects"),
+        ("s3.eu-west-1.amazonaws.com", "/bucket/key", "GetObject"),
+        ("127.0.0.1:4566", "/bucket", "ListObjects"),
+    ],
+)
+async def test_a_bucket_may_be_in_the_host_name(host: str, target: str, operation: str) -> None:
+    route = await routed("GET", target, {"host": host, "authorization": signed("eu-west-1/s3")})
+    assert route.operation_name == operation
+
+
+async def test_a_region_that_is_none_is_refused() -> None:
+    with pytest.raises(AWSError) as raised:
+        await routed("GET", "/", {"authorization": signed("EU%3Aeast/s3")})
+    assert "'EU%3Aeast'" in raised.value.message
 
 
 async def test_an_unknown_path_of_an_owned_service_is_refused() -> None:

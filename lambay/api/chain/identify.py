@@ -15,13 +15,25 @@ def identify(clock: Clock) -> Step:
     async def step(exchange: Exchange, after: Handler) -> Response:
         started = clock.monotonic()
         response = await after(exchange)
-        if not any(name.lower() == "x-amzn-requestid" for name in response.headers):
-            response.headers["x-amzn-RequestId"] = exchange.request_id
+        _mark(response, exchange)
         if _log.isEnabledFor(logging.INFO):
             _record(exchange, response.status, (clock.monotonic() - started) * 1000)
         return response
 
     return step
+
+
+def _mark(response: Response, exchange: Exchange) -> None:
+    """S3 and its like have another name for the id, which their clients look for."""
+    present = {name.lower() for name in response.headers}
+    if "x-amzn-requestid" not in present:
+        response.headers["x-amzn-RequestId"] = exchange.request_id
+    if (
+        exchange.route is not None
+        and exchange.route.protocol == "rest-xml"
+        and "x-amz-request-id" not in present
+    ):
+        response.headers["x-amz-request-id"] = exchange.request_id
 
 
 def _record(exchange: Exchange, status: int, milliseconds: float) -> None:

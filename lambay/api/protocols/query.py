@@ -62,12 +62,15 @@ class Query:
         assert element is not None
         if member.flattened and element.located and element.wire in siblings:
             tree = siblings[element.wire]
-        elif not any(key.isdigit() for key in tree):
-            tree = tree.get(element.wire, tree.get("member", tree))
-        return tree
+        if any(key.isdigit() for key in tree):
+            return tree
+        level = next((name for name in (element.wire, "member") if name in tree), None)
+        items: Tree = tree if level is None else tree[level]
+        return items
 
     def map_entries(self, member: Member, tree: Tree) -> Tree:
-        return tree if any(key.isdigit() for key in tree) else tree.get("entry", tree)
+        entries: Tree = tree.get("entry", tree)
+        return entries
 
     # From the tree.
 
