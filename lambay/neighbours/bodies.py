@@ -45,6 +45,7 @@ class Bodies:
         self._directory = directory
         self._lock = threading.Lock()
         self._young: set[str] = set()
+        self._recent: set[str] = set()
 
     def _path(self, digest: str) -> Path:
         return self._directory / digest[:2] / digest
@@ -56,9 +57,11 @@ class Bodies:
         digest = hashlib.sha256(body).hexdigest()
         with self._lock:
             self._young.add(digest)
-        path = self._path(digest)
-        if not path.exists():
-            self._write(path, body)
+            self._recent.add(digest)
+            # Under the lock: a sweep sees the digest as young before it could remove what is found here.
+            there = self._path(digest).exists()
+        if not there:
+            self._write(self._path(digest), body)
         return Content(((digest, len(body)),))
 
     def _write(self, path: Path, body: bytes) -> None:
@@ -96,16 +99,21 @@ class Bodies:
                 while block := file.read(_BLOCK):
                     yield block
 
+    def begin_sweep(self) -> None:
+        """From here until `sweep` whatever is kept is safe from it, referenced or not."""
+        with self._lock:
+            self._recent.clear()
+
     def sweep(self, referenced: set[str]) -> int:
-        """Remove every body that is neither in `referenced` nor young; how many were removed."""
+        """Remove the bodies that are not `referenced`, which must have been gathered since `begin_sweep`.
+
+        Young ones and those kept since then stay. Returns how many were removed.
+        """
         removed = 0
         for path in list(self._directory.glob("*/*")):
+            digest = path.name.partition(".")[0]
             with self._lock:
-                if (
-                    path.name in referenced
-                    or path.name in self._young
-                    or path.name.split(".")[0] in self._young
-                ):
+                if digest in referenced or digest in self._young or digest in self._recent:
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
@@ -119,6 +127,7 @@ class Bodies:
         aside = self._directory.with_name(f"{self._directory.name}.{secrets.token_hex(4)}.gone")
         with self._lock:
             self._young.clear()
+            self._recent.clear()
             self._directory.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -93,12 +93,12 @@ class Engine:
 
         settings.INITIAL_NO_AUTH_ACTION_COUNT = float("inf")
         default_user_config["iam"]["load_aws_managed_policies"] = True
-        _forget()
+        forget()
         Engine._running = self
 
     def close(self) -> None:
         """Forget all state; another engine may be made."""
-        _forget()
+        forget()
         Engine._running = None
 
     def host(self, module: str, prefix: str, account: str, region: str) -> str:
@@ -179,7 +179,13 @@ def moto_version() -> str:
 
 
 def _urls(module: str) -> Any:
-    return importlib.import_module(f"moto.{module}.urls")
+    try:
+        return importlib.import_module(f"moto.{module}.urls")
+    except ModuleNotFoundError as missing:
+        raise Unsupported(
+            f"The service {module} needs the Python package {missing.name}, which is not installed "
+            f"(pip install 'moto[{module}]')."
+        ) from None
 
 
 def _answer(result: Any) -> Answer:
@@ -193,7 +199,8 @@ def _answer(result: Any) -> Answer:
     )
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Empty moto."""
     from moto.core.base_backend import BackendDict
 
     instances: list[Any] = BackendDict._instances  # type: ignore[misc]

@@ -37,7 +37,10 @@ class Recorded(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One change. `time` is in seconds since the epoch; `module` is moto's name of the service."""
+    """One change. `time` is in seconds since the epoch; `module` is moto's name of the service.
+
+    `subject` names what the change made where a later entry may refer to it: a multipart upload's id.
+    """
 
     seq: int
     time: float
@@ -48,6 +51,7 @@ class Entry(msgspec.Struct, frozen=True):
     operation: str
     request: Recorded
     tape: list[bytes]
+    subject: str = ""
 
 
 class Birth(msgspec.Struct, frozen=True):
@@ -60,14 +64,20 @@ class Birth(msgspec.Struct, frozen=True):
 
 
 class SnapshotMark(msgspec.Struct, frozen=True):
-    """A snapshot file, the entry it goes up to, and the versions that can read it."""
+    """A snapshot: the entry it goes up to, its files' names and digests, and the version that reads it.
+
+    `state` is for this `version` only; `messages` (of the queues) for every one.
+    """
 
     seq: int
-    file: str
-    sha256: str
-    moto: str
-    format: int
+    state: str
+    state_sha256: str
+    messages: str
+    messages_sha256: str
+    version: str
 
+
+_MAX_SEQ = 2**63 - 1
 
 _MIGRATIONS = (
     """
@@ -80,7 +90,8 @@ _MIGRATIONS = (
         module TEXT NOT NULL,
         operation TEXT NOT NULL,
         request BLOB NOT NULL,
-        tape BLOB NOT NULL
+        tape BLOB NOT NULL,
+        subject TEXT NOT NULL
     );
     CREATE TABLE bodies (
         digest TEXT NOT NULL,
@@ -131,7 +142,7 @@ class Journal:
                 [(birth.module, birth.account, birth.region, birth.time) for birth in births],
             )
             if entry is not None:
-                connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", packed)
+                connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", packed)
                 connection.executemany(
                     "INSERT OR IGNORE INTO bodies VALUES (?, ?)",
                     [(digest, entry.seq) for digest, _ in entry.request.content],
@@ -170,9 +181,10 @@ class Journal:
         )
         return row is None
 
-    def entries(self, after: int) -> Iterator[Entry]:
-        """The entries whose `seq` is greater than `after`, in order, read in batches."""
-        while rows := self._database.run_blocking(functools.partial(_batch, after=after)):
+    def entries(self, after: int, up_to: int | None = None) -> Iterator[Entry]:
+        """The entries whose `seq` is greater than `after` and at most `up_to`, in order, read in batches."""
+        last = _MAX_SEQ if up_to is None else up_to
+        while rows := self._database.run_blocking(functools.partial(_batch, after=after, last=last)):
             for row in rows:
                 yield _unpack(row)
             after = rows[-1][0]
@@ -185,8 +197,8 @@ class Journal:
         )
         return None if row is None else msgspec.json.decode(row[0], type=SnapshotMark)
 
-    def mark(self, snapshot: SnapshotMark, superseded: Sequence[int]) -> None:
-        """`snapshot` is durable: name it, and drop the `superseded` entries, which it covers."""
+    def mark(self, snapshot: SnapshotMark, dropped: Sequence[str]) -> None:
+        """`snapshot` is durable: name it, and drop the entries it covers of SQS's operations `dropped`."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -194,8 +206,21 @@ class Journal:
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 (msgspec.json.encode(snapshot),),
             )
+            places = ", ".join("?" * len(dropped))
+            connection.execute(
+                f"DELETE FROM entries WHERE module = 'sqs' AND seq <= ? AND operation IN ({places})",
+                (snapshot.seq, *dropped),
+            )
+            _drop_loose_bodies(connection)
+
+        self._database.run_blocking(write)
+
+    def drop(self, superseded: Sequence[int]) -> None:
+        """Forget these entries; a snapshot covers them."""
+
+        def write(connection: sqlite3.Connection) -> None:
             connection.executemany("DELETE FROM entries WHERE seq = ?", [(seq,) for seq in superseded])
-            connection.executemany("DELETE FROM bodies WHERE seq = ?", [(seq,) for seq in superseded])
+            _drop_loose_bodies(connection)
 
         self._database.run_blocking(write)
 
@@ -217,9 +242,13 @@ class Journal:
         self._database.close()
 
 
-def _batch(connection: sqlite3.Connection, after: int) -> list[Any]:
+def _drop_loose_bodies(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM bodies WHERE seq NOT IN (SELECT seq FROM entries)")
+
+
+def _batch(connection: sqlite3.Connection, after: int, last: int) -> list[Any]:
     return connection.execute(
-        "SELECT * FROM entries WHERE seq > ? ORDER BY seq LIMIT 500", (after,)
+        "SELECT * FROM entries WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 500", (after, last)
     ).fetchall()
 
 
@@ -234,14 +263,15 @@ def _pack(entry: Entry) -> tuple[Any, ...]:
         entry.operation,
         zlib.compress(msgspec.msgpack.encode(entry.request), 1),
         msgspec.msgpack.encode(entry.tape),
+        entry.subject,
     )
 
 
 def _unpack(row: Sequence[Any]) -> Entry:
-    seq, time, seed, account, region, module, operation, request, tape = row
+    seq, time, seed, account, region, module, operation, request, tape, subject = row
     recorded = msgspec.msgpack.decode(zlib.decompress(request), type=Recorded)
     values = msgspec.msgpack.decode(tape, type=list[bytes])
-    return Entry(seq, time, seed, account, region, module, operation, recorded, values)
+    return Entry(seq, time, seed, account, region, module, operation, recorded, values, subject)
 
 
 def content_of(request: Recorded) -> Content:

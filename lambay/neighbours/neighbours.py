@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -17,18 +18,23 @@ from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.neighbours import engine as moto_engine
-from lambay.neighbours import models, operations, queues, requests
+from lambay.neighbours import history, models, operations, queues, requests, snapshot
 from lambay.neighbours.bodies import EMPTY, Bodies, Content
 from lambay.neighbours.engine import Answer, Engine, Unsupported
 from lambay.neighbours.interfaces import Interfaces
-from lambay.neighbours.journal import Entry, Journal, Recorded
+from lambay.neighbours.journal import Entry, Journal, Recorded, SnapshotMark
 from lambay.neighbours.moment import Moment
 from lambay.neighbours.objects import Carried
+from lambay.neighbours.snapshot import Unpicklable
 from lambay.settings import Settings
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+# A snapshot is taken after so many changes, and at the end where there are enough to be worth one.
+_CHANGES_PER_SNAPSHOT = 1000
+_CHANGES_WORTH_A_SNAPSHOT = 100
 
 # A body larger than this is kept as a file beside the journal, whatever the service.
 _INLINE_BYTES = 64 * 1024
@@ -68,6 +74,16 @@ class _Done:
     reception: queues.Reception | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A snapshot that is not written yet; `digests` are of the bodies it refers to."""
+
+    seq: int
+    state: bytes
+    messages: bytes
+    digests: set[str]
+
+
 class Neighbours:
     """Every service that Lambay does not own, by moto in this process, kept in `directory`.
 
@@ -86,8 +102,12 @@ class Neighbours:
         self._thread = ThreadPoolExecutor(1, "neighbours")
         self._engine: Engine | None = None
         self._seq = 0
+        self._covered = 0
+        self._compacted = 0
         self._length = self._journal.length()
         self._loading: asyncio.Lock = asyncio.Lock()
+        self._snapshotting = asyncio.Lock()
+        self._commits: set[asyncio.Future[None]] = set()
         self._at_work: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self.interfaces = Interfaces(self.on_engine)
@@ -135,10 +155,20 @@ class Neighbours:
         """Empty every service, durably."""
         await self._whole(self._reset())
 
+    async def snapshot(self) -> None:
+        """Write moto's state down, so that the next start need not replay what led to it.
+
+        Where a service holds what cannot be written, there is no snapshot: its journal is kept and replayed.
+        """
+        await self._load()
+        await self._whole(self._snapshot())
+
     async def close(self) -> None:
         """Finish what is under way and close the journal."""
         if self._at_work:
             await asyncio.gather(*self._at_work, return_exceptions=True)
+        if self._engine is not None and self._seq - self._covered >= _CHANGES_WORTH_A_SNAPSHOT:
+            await self._snapshot()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._unload)
         self._thread.shutdown()
         self._journal.close()
@@ -227,6 +257,7 @@ class Neighbours:
         ):
             return _Done(answer, None, reception)
         self._seq += 1
+        subject = _upload_id(answer.body) if call.operation == "CreateMultipartUpload" else ""
         entry = Entry(
             self._seq,
             at.time,
@@ -237,11 +268,14 @@ class Neighbours:
             call.operation,
             prepared.request,
             at.tape,
+            subject,
         )
         return _Done(answer, entry, reception)
 
     async def _commit(self, prepared: _Prepared, entry: Entry | None) -> None:
         births = self._engine.births.take_fresh() if self._engine is not None else []
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._commits.add(ended)
         try:
             if entry is not None or births:
                 await self._journal.append(entry, births)
@@ -253,8 +287,12 @@ class Neighbours:
             raise AWSError("InternalFailure", "The change could not be made durable.", status=500) from None
         finally:
             self._bodies.settle(prepared.content)
+            self._commits.discard(ended)
+            ended.set_result(None)
         if entry is not None:
             self._length += 1
+            if entry.seq % _CHANGES_PER_SNAPSHOT == 0:
+                self._begin(self._snapshot())
             self._changed.set()
             self._changed = asyncio.Event()
 
@@ -294,14 +332,32 @@ class Neighbours:
         self._bodies.tidy()
         engine = Engine(self._bodies, self._journal.origin(), self._journal.births(), self._clock.time)
         try:
-            for entry in self._journal.entries(0):
+            mark = self._journal.snapshot()
+            self._covered = mark.seq if mark is not None else 0
+            if mark is not None and not self._restore(mark):
+                for entry in self._journal.entries(0, mark.seq):
+                    self._replay(engine, entry)
+                queues.restore(snapshot.read(self._directory, mark.messages, mark.messages_sha256))
+            for entry in self._journal.entries(self._covered):
                 self._replay(engine, entry)
         except BaseException:
             engine.close()
             raise
-        engine.births.take_fresh()
         self._seq = self._journal.last()
         self._engine = engine
+
+    def _restore(self, mark: SnapshotMark) -> bool:
+        """Whether the snapshot could be read; if not, moto is empty after."""
+        if mark.version != snapshot.version():
+            log.warning("the snapshot is of %s: replaying the whole journal instead", mark.version)
+            return False
+        try:
+            snapshot.load(snapshot.read(self._directory, mark.state, mark.state_sha256))
+        except Exception:
+            log.exception("the snapshot could not be read: replaying the whole journal instead")
+            moto_engine.forget()
+            return False
+        return True
 
     def _replay(self, engine: Engine, entry: Entry) -> None:
         try:
@@ -335,6 +391,52 @@ class Neighbours:
 
         await asyncio.get_running_loop().run_in_executor(self._thread, forget)
 
+    # -- snapshots -----------------------------------------------------------------------------------------
+
+    async def _snapshot(self) -> None:
+        """Ordered so that a crash at any point leaves either the old snapshot or the new one with all it
+        needs.
+        """
+        async with self._snapshotting:
+            self._bodies.begin_sweep()
+            engine = self._engine
+            try:
+                taken = await self._on_engine(self._take)
+            except Unpicklable as reason:
+                log.warning("no snapshot was taken, the journal stays whole: %s", reason)
+                return
+            # Everything the state holds has begun its commit by now; one that fails unloads the engine.
+            if self._commits:
+                await asyncio.wait(set(self._commits))
+            if self._engine is not engine:
+                return
+            await asyncio.to_thread(self._keep, taken)
+
+    def _take(self, engine: Engine) -> _Taken:
+        state, digests = snapshot.dump()
+        return _Taken(self._seq, state, queues.messages(), digests)
+
+    def _keep(self, taken: _Taken) -> None:
+        state, messages = f"state-{taken.seq}.pickle", f"messages-{taken.seq}.msgpack"
+        mark = SnapshotMark(
+            taken.seq,
+            state,
+            snapshot.write(self._directory, state, taken.state),
+            messages,
+            snapshot.write(self._directory, messages, taken.messages),
+            snapshot.version(),
+        )
+        self._journal.mark(mark, history.MESSAGE_OPERATIONS)
+        self._covered = taken.seq
+        if taken.seq - self._compacted >= max(_CHANGES_WORTH_A_SNAPSHOT, self._journal.length() // 4):
+            self._journal.drop(list(history.superseded(self._journal.entries(0, taken.seq))))
+            self._compacted = taken.seq
+        self._length = self._journal.length()
+        self._bodies.sweep(self._journal.referenced() | taken.digests)
+        for path in [*self._directory.glob("state-*"), *self._directory.glob("messages-*")]:
+            if path.name not in (state, messages):
+                path.unlink(missing_ok=True)
+
     # -- running to the end --------------------------------------------------------------------------------
 
     async def _on_engine(self, work: Callable[[Engine], R]) -> R:
@@ -348,7 +450,15 @@ class Neighbours:
 
     async def _whole(self, work: Coroutine[Any, Any, R]) -> R:
         """`work` to its end, even when the caller goes away: what moto did has to reach the journal."""
+        return await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         task = asyncio.ensure_future(work)
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
-        return await asyncio.shield(task)
+        return task
+
+
+def _upload_id(body: bytes) -> str:
+    found = re.search(rb"<UploadId>([^<]+)</UploadId>", body)
+    return found[1].decode() if found else ""

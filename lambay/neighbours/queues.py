@@ -6,8 +6,11 @@ There it would hold moto's only thread, and frozen time would never end it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from lambay.neighbours.adapt import adapter
 
@@ -59,3 +62,48 @@ def _without_waiting(module: Any) -> None:
         return messages
 
     module.SQSBackend.receive_message = receive_at_once
+
+
+def messages() -> bytes:
+    """All messages of all queues, for `restore` by any version of moto."""
+    kept = [
+        (
+            account,
+            region,
+            name,
+            [(vars(message), message in queue.pending_messages) for message in queue._messages],
+        )
+        for account, region, backend in _backends()
+        for name, queue in backend.queues.items()
+        if queue._messages
+    ]
+    return msgspec.msgpack.encode(kept)
+
+
+def _backends() -> Iterator[tuple[str, str, Any]]:
+    from moto.sqs.models import sqs_backends
+
+    yield from sqs_backends.iter_backends()
+
+
+def restore(octets: bytes) -> None:
+    """Make `messages` the messages of the queues, in place of all they hold.
+
+    Queues that are gone are passed over.
+    """
+    from moto.sqs.models import Message, sqs_backends
+
+    for _account, _region, backend in _backends():
+        for queue in backend.queues.values():
+            queue._messages = []
+            queue._pending_messages = set()
+    for account, region, name, kept in msgspec.msgpack.decode(octets):
+        queue = sqs_backends[account][region].queues.get(name)
+        if queue is None:
+            continue
+        for attributes, pending in kept:
+            message = Message(attributes["id"], attributes["body"])
+            vars(message).update({key: value for key, value in attributes.items() if key in vars(message)})
+            queue._messages.append(message)
+            if pending:
+                queue._pending_messages.add(message)
