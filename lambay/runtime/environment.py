@@ -148,7 +148,7 @@ class Environment:
         if self._running is not None:
             raise RuntimeError(f"environment {self.id} runs an invocation already")
         loop = asyncio.get_running_loop()
-        running = _Running(invocation, loop.create_future(), loop.time())
+        running = _Running(invocation, loop.create_future(), self._clock.monotonic())
         timer = loop.call_later(self.spec.timeout_s, self._settle, _Ending("timeout"))
         self._running = running
         self._thaw()
@@ -167,7 +167,7 @@ class Environment:
     def rest(self) -> None:
         """No invocation is due; freeze shortly, so that a busy environment is never slowed by it."""
         self.idle_since = self._clock.time()
-        self._rested = asyncio.get_running_loop().time()
+        self._rested = self._clock.monotonic()
         self._freeze_soon()
 
     async def end(self) -> None:
@@ -197,7 +197,7 @@ class Environment:
         self._slot = slot
         self._door = None
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = self._clock.monotonic()
         init: asyncio.Future[_Ending] = loop.create_future()
         self._init = init
         slot.calls = self
@@ -206,7 +206,7 @@ class Environment:
         loop.add_reader(slot.output, self._read_output)
         try:
             await self._furnish(slot)
-            began = loop.time()
+            began = self._clock.monotonic()
             assert self._credentials is not None
             slot.run(environment_variables(self.spec, self._credentials, self.log_stream))
             async with asyncio.timeout(seconds):
@@ -218,7 +218,7 @@ class Environment:
             raise
         finally:
             self._init = None
-        duration_ms = (loop.time() - began) * 1000
+        duration_ms = (self._clock.monotonic() - began) * 1000
         self._read_output()
         if ending.reason != "ready":
             ending = replace(ending, error_type=self._error_type(ending))
@@ -233,8 +233,7 @@ class Environment:
     async def _initialise_again(self, running: _Running) -> None:
         """A failed Init is repeated as part of the invocation, in the function's time."""
         self._init_failure = None
-        loop = asyncio.get_running_loop()
-        left = running.began + self.spec.timeout_s - loop.time()
+        left = running.began + self.spec.timeout_s - self._clock.monotonic()
         ending, duration_ms = await self._initialise(left)
         request_id = running.invocation.request_id
         if ending.reason == "ready":
@@ -339,8 +338,7 @@ class Environment:
             return
         self._door = None
         running.delivered = True
-        loop = asyncio.get_running_loop()
-        left = running.began + self.spec.timeout_s - loop.time()
+        left = running.began + self.spec.timeout_s - self._clock.monotonic()
         invocation = running.invocation
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -372,7 +370,7 @@ class Environment:
             self._gone(self)
 
     def _conclude(self, running: _Running, ending: _Ending) -> Outcome:
-        duration_ms = (asyncio.get_running_loop().time() - running.began) * 1000
+        duration_ms = (self._clock.monotonic() - running.began) * 1000
         self._read_output(flush=True)
         spec, request_id = self.spec, running.invocation.request_id
         now_ms = self._now_ms()
@@ -461,7 +459,7 @@ class Environment:
         # A runtime that has not asked for its next event has not finished with its last.
         if self._running is not None or self._slot is None or self._frozen or self._door is None:
             return
-        left = self._rested + _FREEZE_AFTER - asyncio.get_running_loop().time()
+        left = self._rested + _FREEZE_AFTER - self._clock.monotonic()
         if left > 0.001:
             self._freeze_soon(left)
             return

@@ -82,8 +82,10 @@ class Scratch:
 
 
 def _format(template: Path, megabytes: int, blank: Path) -> None:
-    # Room for inode tables, bitmaps and superblocks comes on top of what files may take.
-    size = int(megabytes * 1048576 * (1 + _INODE_BYTES) * 1.005) + 4 * 1048576
+    # Room for inode tables, bitmaps and superblocks, and the clusters that ext4 keeps back (2 %, at most
+    # 4,096 of them), come on top of what files may take.
+    files = megabytes * 1048576
+    size = int(files * (1 + _INODE_BYTES) * 1.002) + min(files // 50, 16 * 1048576) + 2 * 1048576
     with open(template, "wb") as file:
         file.truncate(size)
     # -d with an empty directory makes it; lost+found is all that mkfs adds, and Lambda's /tmp is empty.
