@@ -63,6 +63,8 @@ def _create(path: Path) -> None:
 
 
 def _move(path: Path, to: Path) -> None:
+    # fsd keeps its count of a closed volume beside it.
+    path.with_name(f".{path.name}.usage").unlink(missing_ok=True)
     try:
         path.rename(to)
     except FileNotFoundError:

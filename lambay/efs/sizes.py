@@ -1,8 +1,8 @@
 """The metered size of file systems, asked of fsd as seldom as its cost demands.
 
 Metering follows EFS User Guide, "How Amazon EFS reports file system and object sizes": every object (file,
-directory, symbolic link) counts 2 KiB of metadata and its data in steps of 4 KiB. fsd reports the data; an
-empty file system, which is its root directory, has 6,144 bytes.
+directory, symbolic link) counts 2 KiB of metadata and its data in steps of 4 KiB. fsd reports the data; the
+root directory alone makes an empty file system's 6,144 bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from lambay.fsd import FsdError
 _log = logging.getLogger("lambay.efs")
 
 _METADATA_BYTES = 2048
+_ROOT_BYTES = 4096 + _METADATA_BYTES
 # A measurement is good for this many times what it took, so that measuring takes 1 % of the time at most.
 _REUSE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """`bytes` metered, `measured_at` in seconds since the epoch, `objects` including the root directory."""
+    """`bytes` metered, `measured_at` in seconds since the epoch, `objects` without the root directory."""
 
     bytes: int
     objects: int
@@ -61,10 +62,10 @@ class Sizes:
         usage = await self._fsd.usage(volume)
         ended = self._clock.monotonic()
         size = Size(
-            bytes=usage.bytes + usage.files * _METADATA_BYTES,
+            bytes=_ROOT_BYTES + usage.bytes + usage.files * _METADATA_BYTES,
             objects=usage.files,
             measured_at=self._clock.time(),
-            good_until=ended + (ended - began) * _REUSE,
+            good_until=ended + (ended - began) * _REUSE if usage.counted else ended,
         )
         self._known[volume] = size
         return size

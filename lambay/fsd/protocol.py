@@ -15,10 +15,14 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a volume holds: the size in bytes, as fsd counts it, and the number of files."""
+    """What a volume holds: `files` of any kind without the root directory, and their data in steps of 4 KiB.
+
+    `counted` is false while the first count of an existing directory goes on.
+    """
 
     bytes: int
     files: int
+    counted: bool = True
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -66,6 +70,7 @@ class Mounted(msgspec.Struct, frozen=True):
     mount: str
     device: str
     connection: int
+    passthrough: bool = False
 
 
 class Stats(msgspec.Struct, frozen=True):

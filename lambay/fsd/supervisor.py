@@ -56,7 +56,16 @@ class Fsd:
         self._run_dir = settings.run_dir
         self._socket = settings.run_dir / "fsd.sock"
         self._pid_file = settings.run_dir / "fsd.pid"
-        self._arguments: tuple[str, ...] = ("--socket", str(self._socket))
+        self._arguments = (
+            "--socket",
+            str(self._socket),
+            # Its log passes through ours, which has a level of its own; "serving" must come in any case.
+            "--log-level",
+            "debug" if settings.log_level == "debug" else "info",
+            "--transport",
+            "classic" if settings.transport == "classic" else "auto",
+        )
+        self._passthrough: bool | str = "auto" if settings.passthrough else False
         self._volumes: dict[str, str] = {}
         self._mounts: dict[str, Mount] = {}
         self._connections: dict[str, int] = {}
@@ -106,7 +115,7 @@ class Fsd:
 
     async def open_volume(self, volume: str, backing: Path) -> None:
         """Serve the directory `backing` as `volume`; it stays open over restarts of fsd. Idempotent."""
-        await self._call("volume.open", {"volume": volume, "backing": str(backing)}, dict)
+        await self._call("volume.open", self._volume_fields(volume, str(backing)), dict)
         self._volumes[volume] = str(backing)
 
     async def close_volume(self, volume: str) -> None:
@@ -151,6 +160,9 @@ class Fsd:
         """Empty the volume; it may have no mounts."""
         await self._call("reset", {"volume": volume}, dict)
 
+    def _volume_fields(self, volume: str, backing: str) -> dict[str, Any]:
+        return {"volume": volume, "backing": backing, "passthrough": self._passthrough}
+
     async def _call(self, operation: str, fields: dict[str, Any], answer: type[R]) -> R:
         if self._connection is not None and not self._connection.is_open:
             # Dead, and supervision has not come round to it yet.
@@ -188,16 +200,10 @@ class Fsd:
         self._pid_file.write_text(str(process.pid))
         assert process.stdout is not None
         assert process.stderr is not None
-        self._keep(_forward_log(process.stderr))
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                ready = await process.stdout.readline()
-        except TimeoutError:
-            raise FsdError("NotRunning", f"not ready within {_START_SECONDS:g} s") from None
-        if not ready:
-            status = await process.wait()
-            raise FsdError("NotRunning", f"ended at its start with status {status}; see its log")
-        self._keep(_drain(process.stdout))
+        serving = asyncio.Event()
+        self._keep(_forward_log(process.stderr, serving))
+        self._keep(_forward_output(process.stdout, serving))
+        await _until_serving(process, serving)
         connection = await Connection.open(self._socket)
         self._connection = connection
         answer = await connection.call("hello", {}, timeout=_START_SECONDS)
@@ -209,9 +215,8 @@ class Fsd:
         _log.info("file server %s up, pid %d, transport %s", hello.version, process.pid, hello.transport)
 
     async def _reopen(self, connection: Connection, volume: str, backing: str) -> None:
-        fields = {"volume": volume, "backing": backing}
         try:
-            await connection.call("volume.open", fields, timeout=_CALL_SECONDS)
+            await connection.call("volume.open", self._volume_fields(volume, backing), timeout=_CALL_SECONDS)
         except FsdError as error:
             if error.code in ("ServerDied", "Timeout"):
                 raise
@@ -327,7 +332,22 @@ def _end_earlier(pid_file: Path, socket: str) -> None:
         os.close(pidfd)
 
 
-async def _forward_log(stream: asyncio.StreamReader) -> None:
+async def _until_serving(process: asyncio.subprocess.Process, serving: asyncio.Event) -> None:
+    """Raises FsdError where the process ends first, or takes too long."""
+    sign = asyncio.create_task(serving.wait())
+    end = asyncio.create_task(process.wait())
+    try:
+        await asyncio.wait({sign, end}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        sign.cancel()
+        end.cancel()
+    if process.returncode is not None:
+        raise FsdError("NotRunning", f"ended at its start with status {process.returncode}; see its log")
+    if not serving.is_set():
+        raise FsdError("NotRunning", f"not ready within {_START_SECONDS:g} s")
+
+
+async def _forward_log(stream: asyncio.StreamReader, serving: asyncio.Event) -> None:
     async for line in _lines(stream):
         try:
             entry = msgspec.json.decode(line)
@@ -338,12 +358,15 @@ async def _forward_log(stream: asyncio.StreamReader) -> None:
             # A panic's words, or the loader's, are not JSON.
             _log.warning("%s", line.decode(errors="replace").rstrip())
             continue
+        if message == "serving":
+            serving.set()
         said = " ".join([message, *(f"{name}={value}" for name, value in fields.items())])
         _log.log(level, "%s", said)
 
 
-async def _drain(stream: asyncio.StreamReader) -> None:
+async def _forward_output(stream: asyncio.StreamReader, serving: asyncio.Event) -> None:
     async for line in _lines(stream):
+        serving.set()
         _log.debug("stdout: %s", line.decode(errors="replace").rstrip())
 
 

@@ -197,7 +197,7 @@ class TinyFileServer:
 
     async def usage(self, volume: str) -> Usage:
         self._check()
-        sizes = [4096]
+        sizes: list[int] = []
         for directory, directories, files in os.walk(self.volumes[volume]):
             sizes += [4096] * len(directories)
             sizes += [-(-os.path.getsize(os.path.join(directory, name)) // 4096) * 4096 for name in files]
