@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from lambay.aws import AWSError, Call, Principal, arn
 from lambay.clock import Clock
 from lambay.http import Request
-from lambay.identity import refusals, sigv4
+from lambay.identity import refusals, sigv2, sigv4
 from lambay.identity.anonymous import ANONYMOUS_OPERATIONS
 from lambay.identity.principals import IamRecords
 from lambay.identity.sessions import (
@@ -30,6 +32,14 @@ PRESIGNED_MAX_SECONDS = 604_800
 ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
 
 _HASH_ON_THREAD_BYTES = 1 << 20
+
+
+class _Key(NamedTuple):
+    """The secret to check with, whose it is, and when it ends (seconds since the epoch, None for never)."""
+
+    secret: str
+    principal: Principal
+    expires: float | None = None
 
 
 class Identity:
@@ -63,13 +73,11 @@ class Identity:
             presigned = "authorization" not in request.headers
             raise refusals.malformed(service, fault, presigned=presigned) from None
         if signature is None:
-            return self._anonymous(request, service, operation)
+            return await self._authenticate_otherwise(request, service, operation)
         self._check_time(signature, service)
-        secret, principal, expires = await self._key(signature, service)
-        await self._check_signature(signature, request, service, secret)
-        if expires is not None and expires <= self._clock.time():
-            raise refusals.expired_token(service)
-        return principal
+        key = await self._key(signature.access_key_id, signature.session_token, service)
+        await self._check_signature(signature, request, service, key.secret)
+        return self._principal(key, service)
 
     async def authorize(self, call: Call, action: str) -> None:
         """Raises AWSError unless `call`'s principal may do `action` (`elasticfilesystem:CreateFileSystem`).
@@ -118,12 +126,40 @@ class Identity:
             )
         )
 
+    async def _authenticate_otherwise(self, request: Request, service: str, operation: str) -> Principal:
+        """Without Signature Version 4: S3's older one, or nobody."""
+        if service not in sigv4.S3_SERVICES:
+            return self._anonymous(request, service, operation)
+        try:
+            legacy = sigv2.read(request)
+        except sigv4.Malformed as fault:
+            raise AWSError("AccessDenied", fault.message, status=403) from None
+        if legacy is None:
+            return self._anonymous(request, service, operation)
+        now = self._clock.wall()
+        if legacy.expires is not None and now > legacy.expires:
+            raise AWSError("AccessDenied", "Request has expired", status=403, Expires=legacy.expires)
+        if legacy.signed_at is not None and abs(now - legacy.signed_at) > S3_SKEW_SECONDS:
+            raise refusals.skewed_header(request.headers.get("date", ""), now, S3_SKEW_SECONDS)
+        key = await self._key(legacy.access_key_id, legacy.session_token, service)
+        if not sigv2.holds(legacy, request, key.secret):
+            raise refusals.legacy_mismatch(legacy, sigv2.string_to_sign(legacy, request))
+        return self._principal(key, service)
+
+    def _principal(self, key: _Key, service: str) -> Principal:
+        if key.expires is not None and key.expires <= self._clock.time():
+            raise refusals.expired_token(service)
+        return key.principal
+
     def _anonymous(self, request: Request, service: str, operation: str) -> Principal:
-        if operation in ANONYMOUS_OPERATIONS.get(service, ()):
-            return ANONYMOUS
-        if "authorization" in request.headers:
+        if service in sigv4.S3_SERVICES and "authorization" in request.headers:
             raise refusals.unsupported_scheme(service)
-        raise refusals.missing_token(service)
+        # What looks signed and was not verified must never pass for it further on.
+        sent = unquote(f"{request.path}?{request.query}").lower()
+        half_signed = service in sigv4.S3_SERVICES and "signature=" in sent
+        if operation not in ANONYMOUS_OPERATIONS.get(service, ()) or half_signed:
+            raise refusals.missing_token(service)
+        return ANONYMOUS
 
     def _check_time(self, signature: sigv4.Signature, service: str) -> None:
         # Callers sign with their own machines' clocks, which `advance` does not move.
@@ -144,25 +180,23 @@ class Identity:
         elif abs(now - signature.signed_at) > allowed:
             raise refusals.skewed(service, signature, now, allowed)
 
-    async def _key(self, signature: sigv4.Signature, service: str) -> tuple[str, Principal, float | None]:
-        """The secret to check with, whose it is, and when it ends."""
-        key_id = signature.access_key_id
+    async def _key(self, key_id: str, session_token: str | None, service: str) -> _Key:
         if key_id == self._settings.access_key:
             # People keep a leftover AWS_SESSION_TOKEN beside test/test; the secret alone proves the root.
-            return self._settings.secret_key, self._root, None
-        if signature.session_token is not None:
-            found = self.sessions.read(key_id, signature.session_token)
+            return _Key(self._settings.secret_key, self._root)
+        if session_token is not None:
+            found = self.sessions.read(key_id, session_token)
             if found is None:
                 raise refusals.invalid_token(service, key_id)
             session, principal = found
-            return session.secret, principal, session.expires
+            return _Key(session.secret, principal, session.expires)
         key = await self._iam.access_key(key_id)
         if key is None or not key.active:
             raise refusals.unknown_key(service, key_id)
         principal = Principal(
             kind="user", account=key.account, arn=key.user_arn, user_id=key.user_id, access_key_id=key_id
         )
-        return key.secret_access_key, principal, None
+        return _Key(key.secret_access_key, principal)
 
     async def _check_signature(
         self, signature: sigv4.Signature, request: Request, service: str, secret: str

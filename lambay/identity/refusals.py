@@ -15,7 +15,7 @@ import botocore.exceptions
 import botocore.loaders
 
 from lambay.aws import AWSError
-from lambay.identity import sigv4
+from lambay.identity import sigv2, sigv4
 
 Dialect = Literal["s3", "ec2", "query", "json", "rest-json"]
 
@@ -140,18 +140,32 @@ def mismatch(service: str, fault: sigv4.Mismatch) -> AWSError:
     kind = dialect(service)
     if kind != "s3":
         return _bad_signature(kind, _MISMATCH)
-    to_sign, canonical = fault.string_to_sign, fault.canonical_request
+    canonical = fault.canonical_request
+    return _s3_mismatch(
+        fault.signature.access_key_id,
+        fault.signature.signature,
+        fault.string_to_sign,
+        CanonicalRequest=canonical,
+        CanonicalRequestBytes=_hex(canonical),
+    )
+
+
+def legacy_mismatch(signature: sigv2.LegacySignature, to_sign: str) -> AWSError:
+    """`mismatch` for Signature Version 2."""
+    return _s3_mismatch(signature.access_key_id, signature.signature, to_sign)
+
+
+def _s3_mismatch(access_key_id: str, signature: str, to_sign: str, **members: str) -> AWSError:
     return AWSError(
         "SignatureDoesNotMatch",
         "The request signature we calculated does not match the signature you provided. Check your key and "
         "signing method.",
         status=403,
-        AWSAccessKeyId=fault.signature.access_key_id,
+        AWSAccessKeyId=access_key_id,
         StringToSign=to_sign,
-        SignatureProvided=fault.signature.signature,
+        SignatureProvided=signature,
         StringToSignBytes=_hex(to_sign),
-        CanonicalRequest=canonical,
-        CanonicalRequestBytes=_hex(canonical),
+        **members,
     )
 
 
@@ -184,14 +198,7 @@ def skewed(service: str, signature: sigv4.Signature, now: float, allowed: float)
     """A signature that is more than `allowed` seconds old, or that much ahead."""
     kind = dialect(service)
     if kind == "s3":
-        return AWSError(
-            "RequestTimeTooSkewed",
-            "The difference between the request time and the current time is too large.",
-            status=403,
-            RequestTime=signature.timestamp,
-            ServerTime=_extended(now),
-            MaxAllowedSkewMilliseconds=int(allowed * 1000),
-        )
+        return skewed_header(signature.timestamp, now, allowed)
     if kind == "ec2":
         return AWSError("RequestExpired", "Request has expired.", status=400)
     minutes = f"{allowed / 60:g} min."
@@ -205,6 +212,18 @@ def skewed(service: str, signature: sigv4.Signature, now: float, allowed: float)
         kind,
         f"Signature expired: {signature.timestamp} is now earlier than {_basic(now - allowed)} "
         f"({_basic(now)} - {minutes})",
+    )
+
+
+def skewed_header(date: str, now: float, allowed: float) -> AWSError:
+    """S3's request was dated `date` and that is more than `allowed` seconds off."""
+    return AWSError(
+        "RequestTimeTooSkewed",
+        "The difference between the request time and the current time is too large.",
+        status=403,
+        RequestTime=date,
+        ServerTime=_extended(now),
+        MaxAllowedSkewMilliseconds=int(allowed * 1000),
     )
 
 

@@ -115,10 +115,10 @@ def test_the_anonymous_operations_are_those_of_the_models():
         assert ANONYMOUS_OPERATIONS[service] == unsigned
 
 
-async def test_signature_version_2_is_refused_by_s3(identity):
-    error = await refusal(
-        identity, Request("GET", "/", "", {"authorization": "AWS test:abc="}), "s3", "ListBuckets"
-    )
+@pytest.mark.parametrize("operation", ["ListBuckets", "GetObject"])
+async def test_another_scheme_is_refused_by_s3(identity, operation):
+    request = Request("GET", "/b/k", "", {"authorization": "Basic dGVzdDp0ZXN0"})
+    error = await refusal(identity, request, "s3", operation)
     assert error.code == "InvalidRequest"
     assert "Please use AWS4-HMAC-SHA256" in error.message
 
@@ -247,3 +247,22 @@ async def test_checking_a_signature_is_quick(identity, records):
         best = min(best, (time.perf_counter() - begun) / 200)
     print(f"authenticate: {best * 1e6:.1f} us")
     assert best < 300e-6, "aim: under 60 us on an idle machine"
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/b/k", "Signature=x"),
+        ("/b/k", "X%2DAmz%2DSignature=x"),
+        ("/b/k", "Signatur%65=x"),
+        ("/b/kSignature=x", ""),
+        ("/b/k", "AWSAccessKeyId=test"),
+        ("/b/k", "x-amz-signature=0"),
+    ],
+)
+async def test_what_only_looks_signed_is_not_let_through_as_anonymous(identity, path, query):
+    request = Request("GET", path, query, {"host": "localhost"})
+    if query == "AWSAccessKeyId=test":
+        assert (await identity.authenticate(request, "s3", "GetObject")).kind == "anonymous"
+    else:
+        assert (await refusal(identity, request, "s3", "GetObject")).code == "AccessDenied"
