@@ -31,7 +31,7 @@ async def serve(reader, writer):
         match request["op"]:
             case "hello":
                 answer(request, {"version": "9.9", "pid": os.getpid(), "transport": "classic", "more": 1})
-            case "volume.usage" if request["volume"] == "late":
+            case "volume.usage" | "reset" if request["volume"] == "late":
                 late.append(request)
             case "volume.usage":
                 answer(request, {"bytes": 4096, "files": 2})
@@ -142,7 +142,7 @@ async def test_a_death_fails_the_pending_calls_and_tells_the_listeners(fsd: Fsd,
     lost: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
     fsd.on_death(lambda mounts: lost.set_result(sorted(mounts)))
     await fsd.mount(mount("m-1"))
-    pending = asyncio.create_task(fsd.usage("late"))
+    pending = asyncio.create_task(fsd.reset("late"))
     await asyncio.sleep(0)
     with pytest.raises(FsdError, match="ServerDied"):
         await fsd.mount(mount(death))
@@ -157,12 +157,19 @@ async def test_after_a_death_the_volumes_are_open_again(fsd: Fsd, binary: Path, 
     await fsd.close_volume("fs-2")
     first = (await fsd.hello()).pid
     os.kill(first, signal.SIGKILL)
-    with pytest.raises(FsdError, match="ServerDied"):
-        await fsd.usage("late")
     assert (await fsd.usage("fs-1")).files == 2
     assert (await fsd.hello()).pid != first
     assert journal(binary).count('"op":"volume.open","volume":"fs-1"') == 2
     assert journal(binary).count('"op":"volume.open","volume":"fs-2"') == 1
+
+
+async def test_a_question_that_died_with_its_server_is_asked_again(fsd: Fsd) -> None:
+    question = asyncio.create_task(fsd.usage("late"))
+    await asyncio.sleep(0)
+    with pytest.raises(FsdError, match="ServerDied"):
+        await fsd.mount(mount("fatal"))
+    await fsd.usage("fs-1")
+    assert (await question).bytes == 1
 
 
 async def test_a_mount_that_died_with_its_server_counts_as_unmounted(fsd: Fsd) -> None:
@@ -192,7 +199,7 @@ async def test_stop_ends_the_process_and_removes_the_socket(fsd: Fsd, tmp_path: 
     pid = (await fsd.hello()).pid
     await fsd.stop()
     assert not Path(f"/proc/{pid}").exists()
-    assert not (Settings(data_dir=tmp_path).run_dir / "fsd.sock").exists()
+    assert not Settings(data_dir=tmp_path).run_dir.exists()
     with pytest.raises(FsdError, match="NotRunning"):
         await fsd.hello()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -76,8 +78,8 @@ class Mounted(msgspec.Struct, frozen=True):
 class Stats(msgspec.Struct, frozen=True):
     """Counters by volume and by mount, each by its name (`read_bytes`, `write_ops`, …)."""
 
-    volumes: dict[str, dict[str, int | float]] = {}
-    mounts: dict[str, dict[str, int | float]] = {}
+    volumes: dict[str, dict[str, Any]] = {}
+    mounts: dict[str, dict[str, Any]] = {}
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,9 +47,10 @@ OnDeath = Callable[[Sequence[str]], None]
 class Fsd:
     """The file server as the rooms above use it. Every method raises FsdError.
 
-    When the process dies, pending calls fail with `ServerDied`, the FUSE connections it left are aborted (so
-    that no process hangs on them) and detached, listeners learn which mounts are gone, and a new process
-    starts with all volumes open again. Calls made meanwhile wait for it.
+    When the process dies, pending mounts and resets fail with `ServerDied`, the FUSE connections it left are
+    aborted (so that no process hangs on them) and detached, listeners learn which mounts are gone, and a new
+    process starts with all volumes open again. It is waited for by calls made meanwhile, and by those that may
+    be made twice.
     """
 
     def __init__(self, settings: Settings, *, binary: Path | None = None) -> None:
@@ -108,22 +110,25 @@ class Fsd:
             await self._supervision
             self._supervision = None
         await asyncio.to_thread(self._end_leftovers)
+        with suppress(OSError):
+            # What others keep there is theirs to remove.
+            self._run_dir.rmdir()
         self._volumes.clear()
 
     async def hello(self) -> Hello:
-        return await self._call("hello", {}, Hello)
+        return await self._ask("hello", {}, Hello)
 
     async def open_volume(self, volume: str, backing: Path) -> None:
         """Serve the directory `backing` as `volume`; it stays open over restarts of fsd. Idempotent."""
-        await self._call("volume.open", self._volume_fields(volume, str(backing)), dict)
+        await self._ask("volume.open", self._volume_fields(volume, str(backing)), dict)
         self._volumes[volume] = str(backing)
 
     async def close_volume(self, volume: str) -> None:
         self._volumes.pop(volume, None)
-        await self._call("volume.close", {"volume": volume}, dict)
+        await self._ask("volume.close", {"volume": volume}, dict)
 
     async def usage(self, volume: str) -> Usage:
-        return await self._call("volume.usage", {"volume": volume}, Usage)
+        return await self._ask("volume.usage", {"volume": volume}, Usage)
 
     async def mount(self, mount: Mount) -> Mounted:
         self._mounts[mount.mount] = mount
@@ -154,7 +159,7 @@ class Fsd:
         return [mount.mount for mount in self._mounts.values() if mount.volume == volume]
 
     async def stats(self) -> Stats:
-        return await self._call("stats", {}, Stats)
+        return await self._ask("stats", {}, Stats)
 
     async def reset(self, volume: str) -> None:
         """Empty the volume; it may have no mounts."""
@@ -162,6 +167,15 @@ class Fsd:
 
     def _volume_fields(self, volume: str, backing: str) -> dict[str, Any]:
         return {"volume": volume, "backing": backing, "passthrough": self._passthrough}
+
+    async def _ask(self, operation: str, fields: dict[str, Any], answer: type[R]) -> R:
+        """`_call` for what may be asked twice: if the server dies, it is asked again when it is back."""
+        try:
+            return await self._call(operation, fields, answer)
+        except FsdError as error:
+            if error.code != "ServerDied":
+                raise
+        return await self._call(operation, fields, answer)
 
     async def _call(self, operation: str, fields: dict[str, Any], answer: type[R]) -> R:
         if self._connection is not None and not self._connection.is_open:
