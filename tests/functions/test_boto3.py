@@ -1,0 +1,270 @@
+"""The service as boto3 sees it: behind the gateway, beside the real neighbours, with a fleet that echoes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import pytest_asyncio
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from lambay.api import Gateway, Listener
+from lambay.clock import Clock
+from lambay.functions import Functions
+from lambay.http import Request, Response
+from lambay.identity import Identity
+from lambay.neighbours import Neighbours
+from lambay.neighbours.access_keys import IamRecords
+from lambay.network import Network
+from lambay.settings import Settings
+from lambay.store import Store
+
+from .conftest import ACCOUNT, REGION, ROLE, FakeFileSystems, FakeFleet, failing, zipped
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+TRUST = {
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    ]
+}
+
+
+class Server:
+    """Lambda, IAM, EC2, S3 and SQS on a port of this process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        settings = Settings(data_dir=data_dir)
+        clock = Clock()
+        self.fleet = FakeFleet()
+        self.store = Store(data_dir / "lambay.db")
+        self.neighbours = Neighbours(data_dir / "neighbours", settings, clock)
+        identity = Identity(self.store, IamRecords(self.neighbours.ready), settings, clock)
+        self.functions = Functions(
+            self.store,
+            self.fleet,
+            FakeFileSystems(),
+            Network(self.neighbours),
+            self.neighbours,
+            settings,
+            clock,
+        )
+        self.gateway = Gateway((self.functions,), identity, self.neighbours, settings, clock)
+        self.listener = Listener(self.handle)
+        self.clients: dict[str, Any] = {}
+
+    async def handle(self, request: Request) -> Response:
+        if request.path.startswith("/_lambay/code/"):
+            return await self.functions.handle_code(request)
+        return await self.gateway.handle(request)
+
+    async def start(self) -> None:
+        await self.functions.start()
+        endpoint = await self.listener.start("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{endpoint.port}"
+
+    async def stop(self) -> None:
+        await self.listener.stop(0)
+        await self.functions.stop()
+        await self.neighbours.close()
+        self.store.close()
+
+    async def __call__(self, service: str, method: str, **input: Any) -> dict[str, Any]:
+        if service not in self.clients:
+            self.clients[service] = boto3.client(
+                service,
+                endpoint_url=self.url,
+                region_name=REGION,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                config=Config(retries={"max_attempts": 0}, parameter_validation=False),
+            )
+        answer: dict[str, Any] = await asyncio.to_thread(getattr(self.clients[service], method), **input)
+        answer.pop("ResponseMetadata")
+        return answer
+
+    async def refused(self, service: str, method: str, **input: Any) -> dict[str, Any]:
+        """The error's response."""
+        with pytest.raises(ClientError) as caught:
+            await self(service, method, **input)
+        response: dict[str, Any] = caught.value.response
+        return response
+
+    async def create(self, name: str, **input: Any) -> dict[str, Any]:
+        given = {
+            "Role": ROLE,
+            "Runtime": "python3.12",
+            "Handler": "index.handler",
+            "Code": {"ZipFile": zipped()},
+        }
+        made = await self("lambda", "create_function", FunctionName=name, **{**given, **input})
+        waiter = self.clients["lambda"].get_waiter("function_active_v2")
+        await asyncio.to_thread(waiter.wait, FunctionName=name, WaiterConfig={"Delay": 0.05})
+        return made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    server = Server(tmp_path_factory.mktemp("boto3"))
+    await server.start()
+    await server("iam", "create_role", RoleName="function", AssumeRolePolicyDocument=json.dumps(TRUST))
+    yield server
+    await server.stop()
+
+
+async def test_a_function_lives_from_creation_to_deletion(server: Server) -> None:
+    await server.create("life")
+    shown = await server("lambda", "get_function", FunctionName="life")
+    location = shown["Code"]["Location"]
+    archive = await asyncio.to_thread(lambda: urllib.request.urlopen(location).read())
+    assert archive == zipped()
+    answer = await server("lambda", "invoke", FunctionName="life", Payload=b'{"a":1}', LogType="Tail")
+    assert (answer["StatusCode"], answer["Payload"].read()) == (200, b'{"a":1}')
+    assert base64.b64decode(answer["LogResult"]) == b"START\nEND\n"
+    assert answer["ExecutedVersion"] == "$LATEST"
+    await server("lambda", "delete_function", FunctionName="life")
+    error = await server.refused("lambda", "invoke", FunctionName="life")
+    assert error["Error"] == {
+        "Code": "ResourceNotFoundException",
+        "Message": f"Function not found: arn:aws:lambda:{REGION}:{ACCOUNT}:function:life",
+    }
+    assert (error["Type"], error["ResponseMetadata"]["HTTPStatusCode"]) == ("User", 404)
+
+
+async def test_a_functions_failure_is_a_header_and_a_payload(server: Server) -> None:
+    await server.create("fails")
+    handler, server.fleet.handler = server.fleet.handler, failing("no")
+    answer = await server("lambda", "invoke", FunctionName="fails")
+    server.fleet.handler = handler
+    assert answer["FunctionError"] == "Unhandled"
+    assert json.loads(answer["Payload"].read())["errorMessage"] == "no"
+
+
+async def test_a_streamed_response(server: Server) -> None:
+    await server.create("streams")
+    payload = b'"' + b"x" * 200_000 + b'"'
+    answer = await server("lambda", "invoke_with_response_stream", FunctionName="streams", Payload=payload)
+    events = await asyncio.to_thread(list, answer["EventStream"])
+    assert b"".join(event["PayloadChunk"]["Payload"] for event in events[:-1]) == payload
+    assert events[-1] == {"InvokeComplete": {}}
+
+
+async def test_throttling_tells_when_to_come_back(server: Server) -> None:
+    await server.create("off")
+    await server("lambda", "put_function_concurrency", FunctionName="off", ReservedConcurrentExecutions=0)
+    error = await server.refused("lambda", "invoke", FunctionName="off")
+    assert (error["Error"]["Code"], error["Error"]["Message"]) == (
+        "TooManyRequestsException",
+        "Rate Exceeded.",
+    )
+    assert error["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert (error["retryAfterSeconds"], error["ResponseMetadata"]["HTTPStatusCode"]) == ("1", 429)
+
+
+async def test_input_that_breaks_the_model_is_refused_in_the_front(server: Server) -> None:
+    error = await server.refused("lambda", "invoke", FunctionName="a b")
+    assert error["Error"]["Code"] == "ValidationException"
+    assert "at 'functionName' failed to satisfy constraint" in error["Error"]["Message"]
+
+
+async def test_code_comes_from_a_bucket(server: Server) -> None:
+    await server("s3", "create_bucket", Bucket="packages")
+    await server("s3", "put_object", Bucket="packages", Key="f.zip", Body=zipped())
+    made = await server.create("bucketed", Code={"S3Bucket": "packages", "S3Key": "f.zip"})
+    assert made["CodeSize"] == len(zipped())
+    error = await server.refused(
+        "lambda", "update_function_code", FunctionName="bucketed", S3Bucket="none-such", S3Key="f.zip"
+    )
+    assert error["Error"]["Message"] == (
+        "Error occurred while GetObject. S3 Error Code: NoSuchBucket. "
+        "S3 Error Message: The specified bucket does not exist"
+    )
+
+
+async def test_a_function_has_interfaces_in_its_subnets(server: Server) -> None:
+    subnets = (await server("ec2", "describe_subnets"))["Subnets"][:2]
+    vpc = subnets[0]["VpcId"]
+    groups = await server("ec2", "describe_security_groups", Filters=[{"Name": "vpc-id", "Values": [vpc]}])
+    wanted = {
+        "SubnetIds": [subnet["SubnetId"] for subnet in subnets],
+        "SecurityGroupIds": [groups["SecurityGroups"][0]["GroupId"]],
+    }
+    made = await server.create("inside", VpcConfig=wanted)
+    assert made["VpcConfig"] == {**wanted, "VpcId": vpc, "Ipv6AllowedForDualStack": False}
+    found = await server("ec2", "describe_network_interfaces")
+    assert {interface["SubnetId"] for interface in found["NetworkInterfaces"]} == set(wanted["SubnetIds"])
+    assert {interface["InterfaceType"] for interface in found["NetworkInterfaces"]} == {"lambda"}
+    await server("lambda", "delete_function", FunctionName="inside")
+    await server.functions._room.lifecycle.idle()
+    assert (await server("ec2", "describe_network_interfaces"))["NetworkInterfaces"] == []
+
+
+@pytest.mark.parametrize(
+    ("input", "message"),
+    [
+        (
+            {"Role": f"arn:aws:iam::{ACCOUNT}:role/none"},
+            "The role defined for the function cannot be assumed by Lambda.",
+        ),
+        (
+            {"VpcConfig": {"SubnetIds": ["subnet-12345678"], "SecurityGroupIds": ["sg-12345678"]}},
+            "Error occurred while DescribeSubnets. EC2 Error Code: InvalidSubnetID.NotFound. "
+            "EC2 Error Message: The subnet ID 'subnet-12345678' does not exist",
+        ),
+    ],
+)
+async def test_what_the_neighbours_do_not_have_is_refused(
+    server: Server, input: dict[str, Any], message: str
+) -> None:
+    given = {"Role": ROLE, "Runtime": "python3.12", "Handler": "i.h", "Code": {"ZipFile": zipped()}}
+    error = await server.refused("lambda", "create_function", FunctionName="never", **{**given, **input})
+    assert error["Error"] == {"Code": "InvalidParameterValueException", "Message": message}
+
+
+async def test_a_failed_event_ends_in_its_queue(server: Server) -> None:
+    queue = (await server("sqs", "create_queue", QueueName="failed"))["QueueUrl"]
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:failed"
+    await server.create("async", DeadLetterConfig={"TargetArn": arn})
+    await server(
+        "lambda",
+        "put_function_event_invoke_config",
+        FunctionName="async",
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": arn}},
+    )
+    handler, server.fleet.handler = server.fleet.handler, failing("no")
+    accepted = await server(
+        "lambda", "invoke", FunctionName="async", InvocationType="Event", Payload=b'{"n":1}'
+    )
+    assert accepted["StatusCode"] == 202
+    bodies: list[Any] = []
+    while len(bodies) < 2:
+        received = await server("sqs", "receive_message", QueueUrl=queue, WaitTimeSeconds=5)
+        for message in received.get("Messages", []):
+            bodies.append(json.loads(message["Body"]))
+            await server("sqs", "delete_message", QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    server.fleet.handler = handler
+    record = next(body for body in bodies if "requestContext" in body)
+    assert {"n": 1} in bodies
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["responsePayload"]["errorMessage"] == "no"
+
+
+async def test_lists_are_paged_by_boto3s_paginators(server: Server) -> None:
+    for number in range(3):
+        await server.create(f"paged-{number}")
+    pages = (
+        server.clients["lambda"].get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2})
+    )
+    names = await asyncio.to_thread(
+        lambda: [function["FunctionName"] for page in pages for function in page["Functions"]]
+    )
+    assert [name for name in names if name.startswith("paged-")] == ["paged-0", "paged-1", "paged-2"]
