@@ -89,6 +89,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let server = Arc::new(Server::start(arguments.classic)?);
     control::listen(&arguments.socket, Arc::clone(&server), Arc::clone(&ending))?;
     tracing::info!(socket = %arguments.socket.display(), transport = server.transport(), "serving");
+    // Who started fsd waits for one line on its standard output.
+    println!("{{\"ready\":true}}");
     let wait = Epoll::new()?;
     wait.add(signals.as_raw_fd(), 0, false)?;
     wait.add(ending.event.as_raw_fd(), 1, false)?;
