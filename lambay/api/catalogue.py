@@ -27,7 +27,10 @@ _FIRST_OF_NAME = ("s3", "lambda", "rds", "dynamodb", "sesv2", "iot", "bedrock", 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One service in its newest version. `protocols` has the model's preferred one first."""
+    """One service in its newest version.
+
+    `protocols` has the model's preferred one first, and `query` at the end where old clients still speak it.
+    """
 
     service: str
     version: str
@@ -96,5 +99,10 @@ def _entry_of(service: str, metadata: dict[str, Any]) -> Entry:
         signing_name=metadata.get("signingName") or prefix,
         endpoint_prefix=prefix,
         target_prefix=metadata.get("targetPrefix", ""),
-        protocols=tuple(metadata.get("protocols") or [metadata["protocol"]]),
+        protocols=_protocols(metadata),
     )
+
+
+def _protocols(metadata: dict[str, Any]) -> tuple[str, ...]:
+    listed = tuple(metadata.get("protocols") or [metadata["protocol"]])
+    return (*listed, "query") if "awsQueryCompatible" in metadata and "query" not in listed else listed

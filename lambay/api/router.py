@@ -11,10 +11,11 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 from urllib.parse import parse_qsl, unquote
 
 from lambay.api import actions, catalogue, model, uris
-from lambay.api.catalogue import Entry
+from lambay.api.catalogue import Catalogue, Entry
 from lambay.api.model import Operation, ServiceModel
 from lambay.aws import AWSError
 from lambay.http import Request
@@ -24,6 +25,8 @@ _RPC_PATH = re.compile(r"^(?:/.*)?/service/([^/]+)/operation/([^/]+)$")
 _DATED_PATH = re.compile(r"^/\d{4}-\d{2}-\d{2}/")
 _SCOPE_REGION = re.compile(r"^[a-z0-9-]{1,63}$")
 _BUCKET_HOST = re.compile(r"^(?!s3\.localhost$)(.+?)\.(?:s3[.-].*|localhost)$", re.IGNORECASE)
+_REST = frozenset({"rest-json", "rest-xml"})
+_FORMS = frozenset({"query", "ec2"})
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -58,107 +61,99 @@ class _Scope:
 
 
 class Router:
-    """Owned services are found without the catalogue of all.
+    """Owned services are found by themselves.
 
-    That is read when something else is asked for.
+    The catalogue of all is read when something else is asked for.
     """
 
     def __init__(self, owned: Iterable[str], region: str) -> None:
         self._region = region
         self._owned = {service: catalogue.entry(service) for service in owned}
-        self._by_signing_name: dict[str, tuple[Entry, ...]] = {}
-        self._by_target: dict[str, Entry] = {}
-        for entry in self._owned.values():
-            for name in {entry.signing_name, entry.endpoint_prefix}:
-                self._by_signing_name[name] = (*self._by_signing_name.get(name, ()), entry)
-            if entry.target_prefix:
-                self._by_target[entry.target_prefix] = entry
-        self._rest = [
-            name
-            for name, entry in self._owned.items()
-            if any(item.startswith("rest") for item in entry.protocols)
-        ]
+        self._own = Catalogue(self._owned.values())
+        self._rest = _speaking(self._owned.values(), _REST)
+        self._everything: Catalogue | None = None
 
     async def route(self, request: Request) -> Route:
         """Raises AWSError where nothing tells what a request is for."""
         scope = _scope_of(request)
-        if scope is not None:
-            owned = self._by_signing_name.get(scope.signing_name, ())
-            found = self._among(owned, request, scope.region) if owned else None
-            if found is not None:
-                return found
-            everything = await asyncio.to_thread(catalogue.whole)
-            candidates = everything.by_signing_name.get(scope.signing_name, ())
-            found = self._among(candidates, request, scope.region)
-            if found is not None:
-                return found
-            if owned or candidates:
-                raise _unknown_operation(request)
+        if scope is None:
+            return await self._unsigned(request)
+        owned = self._own.by_signing_name.get(scope.signing_name, ())
+        found = self._among(owned, request, scope.region)
+        if found is not None:
+            return found
+        candidates = (await self._all()).by_signing_name.get(scope.signing_name, ())
+        if not candidates:
             raise AWSError(
                 "UnknownServiceException", f"no AWS service signs as {scope.signing_name!r}", status=404
             )
-        return await self._unsigned(request)
+        return self._among(candidates, request, scope.region) or _refuse(request)
 
     async def _unsigned(self, request: Request) -> Route:
         """Requests without credentials, such as AssumeRoleWithWebIdentity or a public S3 object."""
-        target = request.headers.get("x-amz-target", "")
-        rpc = _RPC_PATH.match(request.path)
-        form = form_of(request)
-        if not target and not rpc and "Action" not in form:
-            labelled = (
-                uris.matches(self._rest, request.method, request.path, request.query, request.headers)
-                if _DATED_PATH.match(request.path)
-                else None
-            )
-            if labelled is not None:
-                host = _host_scope(request, self._by_signing_name)
-                return self._rest_route(labelled, host.region if host and host.region else self._region)
-        everything = await asyncio.to_thread(catalogue.whole)
+        if _DATED_PATH.match(request.path):
+            found = uris.matches(self._rest, request.method, request.path, request.query, request.headers)
+            if found is not None:
+                host = _host_scope(request, self._own.by_signing_name)
+                return self._rest_route(found, host.region if host and host.region else self._region)
+        everything = await self._all()
         scope = _host_scope(request, everything.by_signing_name)
         if scope is not None:
-            candidates = everything.by_signing_name[scope.signing_name]
-        elif target or rpc:
-            prefix = rpc[1] if rpc else target.rpartition(".")[0]
+            named = everything.by_signing_name[scope.signing_name]
+            return self._among(named, request, scope.region) or _refuse(request)
+        candidates = await self._without_a_name(request, everything)
+        return self._among(candidates, request, self._region) or _refuse(request)
+
+    async def _without_a_name(self, request: Request, everything: Catalogue) -> Sequence[Entry]:
+        """The services that a request may be for which says neither by signature nor by host."""
+        rpc = _RPC_PATH.match(request.path) if "smithy-protocol" in request.headers else None
+        prefix = rpc[1] if rpc else request.headers.get("x-amz-target", "").rpartition(".")[0]
+        if prefix:
             entry = everything.by_target_prefix.get(prefix)
-            candidates = (entry,) if entry is not None else ()
-        elif "Action" in form:
-            candidates = await asyncio.to_thread(
-                _with_action, everything.by_version.get(form.get("Version", ""), ()), form["Action"]
-            )
-        else:
-            candidates = everything.by_signing_name["s3"]
-        found = self._among(candidates, request, scope.region if scope is not None else self._region)
-        if found is None:
-            raise _unknown_operation(request)
-        return found
+            return (entry,) if entry is not None else ()
+        form = form_of(request)
+        if "Action" in form:
+            same_version = everything.by_version.get(form.get("Version", ""), ())
+            return await asyncio.to_thread(_with_action, same_version, form["Action"])
+        return everything.by_signing_name["s3"]
+
+    async def _all(self) -> Catalogue:
+        if self._everything is None:
+            self._everything = await asyncio.to_thread(catalogue.whole)
+        return self._everything
 
     def _among(self, candidates: Sequence[Entry], request: Request, region: str) -> Route | None:
-        """The route within services that share a signing name."""
+        """The route within services that share a signing name, by what their protocols look at."""
         if not candidates:
             return None
         region = region if region not in ("", "aws-global") else self._region
-        target = request.headers.get("x-amz-target")
-        if target is not None:
-            return self._named(candidates, target, request, region)
-        rpc = _RPC_PATH.match(request.path) if "smithy-protocol" in request.headers else None
-        if rpc is not None:
-            entry = next((item for item in candidates if item.target_prefix == rpc[1]), candidates[0])
-            return self._rpc_route(entry, "smithy-rpc-v2-cbor", rpc[2], region)
-        form = form_of(request)
-        if "Action" in form:
-            return self._query_route(candidates, form, region)
-        rest = [
-            item.service for item in candidates if any(name.startswith("rest") for name in item.protocols)
-        ]
+        rest = _speaking(candidates, _REST)
+        if len(rest) < len(candidates):
+            found = self._remote_procedure(candidates, request, region)
+            if found is not None:
+                return found
         path = _path_style(request) if "s3" in rest else request.path
-        found = uris.matches(rest, request.method, path, request.query, request.headers)
-        if found is not None:
-            return self._rest_route(found, region)
+        matched = uris.matches(rest, request.method, path, request.query, request.headers)
+        if matched is not None:
+            return self._rest_route(matched, region)
         if not rest or not self._owned.keys().isdisjoint(rest):
             return None
         return Route(rest[0], catalogue.entry(rest[0]).protocols[0], region, "")
 
-    def _named(self, candidates: Sequence[Entry], target: str, request: Request, region: str) -> Route | None:
+    def _remote_procedure(self, candidates: Sequence[Entry], request: Request, region: str) -> Route | None:
+        """A call by a name that is in a header, in the path or in a form."""
+        target = request.headers.get("x-amz-target")
+        if target is not None:
+            return self._named(candidates, target, region)
+        rpc = _RPC_PATH.match(request.path) if "smithy-protocol" in request.headers else None
+        if rpc is not None:
+            entry = next((item for item in candidates if item.target_prefix == rpc[1]), candidates[0])
+            return self._rpc_route(entry, "smithy-rpc-v2-cbor", rpc[2], region)
+        speakers = [item for item in candidates if not _FORMS.isdisjoint(item.protocols)]
+        form = form_of(request) if speakers else {}
+        return self._query_route(speakers, form, region) if "Action" in form else None
+
+    def _named(self, candidates: Sequence[Entry], target: str, region: str) -> Route | None:
         prefix, _, name = target.rpartition(".")
         # Old clients send a versioned prefix that the model has since shortened, or none at all.
         entry = next((item for item in candidates if item.target_prefix == prefix), None) or next(
@@ -247,6 +242,11 @@ def _with_action(entries: Sequence[Entry], action: str) -> tuple[Entry, ...]:
     return tuple(item for item in entries if action in model.load(item.service).operation_names)
 
 
-def _unknown_operation(request: Request) -> AWSError:
+def _speaking(entries: Iterable[Entry], protocols: frozenset[str]) -> list[str]:
+    """The services among `entries` that speak one of `protocols`."""
+    return [item.service for item in entries if not protocols.isdisjoint(item.protocols)]
+
+
+def _refuse(request: Request) -> NoReturn:
     where = f"{request.method} {unquote(request.path)}"
-    return AWSError("UnknownOperationException", f"no operation is known at {where}", status=404)
+    raise AWSError("UnknownOperationException", f"no operation is known at {where}", status=404)

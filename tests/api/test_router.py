@@ -181,6 +181,18 @@ async def test_a_bucket_may_be_in_the_host_name(host: str, target: str, operatio
     assert route.operation_name == operation
 
 
+async def test_an_object_that_looks_like_a_form_is_still_an_object() -> None:
+    headers = {**FORM, "authorization": signed("us-east-1/s3")}
+    route = await routed("PUT", "/bucket/key", headers, b"Action=DeleteBucket&Version=2006-03-01")
+    assert (route.service, route.operation_name) == ("s3", "PutObject")
+
+
+async def test_a_target_means_nothing_to_a_rest_service() -> None:
+    headers = {"authorization": signed("us-east-1/lambda"), "x-amz-target": "AWSLambda.DeleteFunction"}
+    route = await routed("GET", "/2015-03-31/functions", headers)
+    assert route.operation_name == "ListFunctions"
+
+
 async def test_a_region_that_is_none_is_refused() -> None:
     with pytest.raises(AWSError) as raised:
         await routed("GET", "/", {"authorization": signed("EU%3Aeast/s3")})
