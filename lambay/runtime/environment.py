@@ -257,6 +257,8 @@ class Environment:
             await self._mount(slot, spec.file_system)
 
     async def _mount(self, slot: Slot, wanted: FileSystemMount) -> None:
+        # bubblewrap makes what it binds read-only with all that is mounted below: come after it.
+        await slot.ready()
         mountpoint = slot.tree.mnt / wanted.mount_path.removeprefix("/mnt/")
         mountpoint.mkdir()
         self._mounts += 1
