@@ -8,11 +8,10 @@ from msgspec.structs import replace
 
 from lambay.aws import AWSError, Call, resource_id
 from lambay.efs.errors import bad_request
-from lambay.efs.paging import page_of
+from lambay.efs.paging import MOST, page_of
 from lambay.efs.records import AccessPoint, CreationInfo, PosixUser
 from lambay.efs.resources import Resources, tag_list, tag_map, with_name
 
-_PAGE = 100
 _DEPTH = 4
 
 
@@ -53,7 +52,7 @@ class AccessPointOperations(Resources):
             found = self._access_points_under(self._file_system(call, input["FileSystemId"]))
         else:
             found = self._access_points.under(f"{call.account}/{call.region}/")
-        page, following = page_of(found, _identity, input.get("NextToken"), input.get("MaxResults", _PAGE))
+        page, following = page_of(found, _identity, input.get("NextToken"), input.get("MaxResults", MOST))
         output: dict[str, Any] = {"AccessPoints": [_describe(access_point) for access_point in page]}
         if following is not None:
             output["NextToken"] = following

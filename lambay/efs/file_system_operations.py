@@ -10,14 +10,13 @@ from msgspec.structs import replace
 from lambay.aws import AWSError, Call, resource_id
 from lambay.efs.errors import bad_request
 from lambay.efs.lifecycle import Lifecycle
-from lambay.efs.paging import page_of
+from lambay.efs.paging import MOST, page_of
 from lambay.efs.records import FileSystem, MountTarget
 from lambay.efs.resources import tag_list, tag_map, timestamp, with_name
 from lambay.efs.throughput import RESTRICTION_SECONDS, check_throughput, restricts
 from lambay.fsd import FsdError
 
 _DEFAULT_KEY = "alias/aws/elasticfilesystem"
-_PAGE = 100
 
 
 class FileSystemOperations(Lifecycle):
@@ -64,7 +63,7 @@ class FileSystemOperations(Lifecycle):
             found = [self._by_creation_token(call, input["CreationToken"])]
         else:
             found = self._file_systems.under(f"{call.account}/{call.region}/")
-        page, following = page_of(found, _identity, input.get("Marker"), input.get("MaxItems", _PAGE))
+        page, following = page_of(found, _identity, input.get("Marker"), input.get("MaxItems", MOST))
         output: dict[str, Any] = {
             "FileSystems": list(await asyncio.gather(*(self._describe(file_system) for file_system in page)))
         }

@@ -11,12 +11,10 @@ from msgspec.structs import replace
 from lambay.aws import AWSError, Call, resource_id
 from lambay.efs.errors import bad_request, of_network
 from lambay.efs.lifecycle import interface_description
-from lambay.efs.paging import page_of
+from lambay.efs.paging import MOST, page_of
 from lambay.efs.ports import Subnet
 from lambay.efs.records import FileSystem, MountTarget
 from lambay.efs.resources import Resources
-
-_PAGE = 100
 
 
 class MountTargetOperations(Resources):
@@ -73,7 +71,7 @@ class MountTargetOperations(Resources):
         else:
             access_point = self._access_point(call, input["AccessPointId"])
             found = self._mount_targets_of(self._file_system(call, access_point.file_system))
-        page, following = page_of(found, _identity, input.get("Marker"), input.get("MaxItems", _PAGE))
+        page, following = page_of(found, _identity, input.get("Marker"), input.get("MaxItems", MOST))
         output: dict[str, Any] = {"MountTargets": [_describe(target) for target in page]}
         if "Marker" in input:
             output["Marker"] = input["Marker"]

@@ -14,11 +14,10 @@ from msgspec.structs import replace
 from lambay.aws import Arn, AWSError, Call, resource_id
 from lambay.efs.errors import bad_request, file_system_not_found
 from lambay.efs.file_system_operations import FileSystemOperations
-from lambay.efs.paging import page_of
+from lambay.efs.paging import MOST, page_of
 from lambay.efs.records import FileSystem, Replication, record_key
 from lambay.efs.resources import timestamp
 
-_PAGE = 100
 NOT_COPYING = "The configuration is stored; Lambay does not copy files to the destination yet."
 
 
@@ -64,7 +63,7 @@ class ReplicationOperations(FileSystemOperations):
                 if replication.account == call.account
                 and call.region in (replication.source_region, replication.destination_region)
             ]
-        page, following = page_of(found, _identity, input.get("NextToken"), input.get("MaxResults", _PAGE))
+        page, following = page_of(found, _identity, input.get("NextToken"), input.get("MaxResults", MOST))
         output: dict[str, Any] = {
             "Replications": [self._describe_replication(replication) for replication in page]
         }

@@ -10,11 +10,9 @@ from msgspec.structs import replace
 
 from lambay.aws import Call
 from lambay.efs.errors import bad_request
-from lambay.efs.paging import page_of
+from lambay.efs.paging import MOST, page_of
 from lambay.efs.records import AccessPoint, FileSystem
 from lambay.efs.resources import Resources, checked_tags, tag_list, tag_map
-
-_PAGE = 100
 
 
 class TagOperations(Resources):
@@ -28,7 +26,7 @@ class TagOperations(Resources):
 
     async def list_tags_for_resource(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         tags = self._tagged(call, input["ResourceId"]).tags
-        page, following = _page(tags, input.get("NextToken"), input.get("MaxResults", _PAGE))
+        page, following = _page(tags, input.get("NextToken"), input.get("MaxResults", MOST))
         return {"Tags": page} if following is None else {"Tags": page, "NextToken": following}
 
     async def create_tags(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +39,7 @@ class TagOperations(Resources):
 
     async def describe_tags(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         tags = self._file_system(call, input["FileSystemId"]).tags
-        page, following = _page(tags, input.get("Marker"), input.get("MaxItems", _PAGE))
+        page, following = _page(tags, input.get("Marker"), input.get("MaxItems", MOST))
         output: dict[str, Any] = {"Tags": page}
         if "Marker" in input:
             output["Marker"] = input["Marker"]

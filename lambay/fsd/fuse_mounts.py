@@ -18,6 +18,7 @@ from pathlib import Path
 _log = logging.getLogger("lambay.fsd")
 
 _CONNECTIONS = Path("/sys/fs/fuse/connections")
+_SOURCE = "lambay:"
 _MNT_DETACH = 2
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -30,14 +31,14 @@ class FuseMount:
 
 
 def fuse_mounts() -> list[FuseMount]:
-    """This mount namespace's FUSE mounts, later ones first, so that stacked ones detach in order."""
+    """fsd's mounts in this mount namespace, later ones first, so that stacked ones detach in order."""
     found: list[FuseMount] = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         # proc(5): ID parent major:minor root mountpoint options [optional]… - type source options
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
-        kind = after.split(" ", 1)[0]
-        if kind == "fuse" or kind.startswith("fuse."):
+        kind, source = after.split(" ")[:2]
+        if kind.partition(".")[0] == "fuse" and source.startswith(_SOURCE):
             name = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
             found.append(FuseMount(Path(name), int(fields[2].partition(":")[2])))
     return found[::-1]

@@ -49,8 +49,8 @@ class Fsd:
 
     When the process dies, pending mounts and resets fail with `ServerDied`, the FUSE connections it left are
     aborted (so that no process hangs on them) and detached, listeners learn which mounts are gone, and a new
-    process starts with all volumes open again. It is waited for by calls made meanwhile, and by those that may
-    be made twice.
+    process starts with all volumes open again. Calls made meanwhile wait for it, and so do those that may be
+    made twice.
     """
 
     def __init__(self, settings: Settings, *, binary: Path | None = None) -> None:
@@ -58,6 +58,8 @@ class Fsd:
         self._run_dir = settings.run_dir
         self._socket = settings.run_dir / "fsd.sock"
         self._pid_file = settings.run_dir / "fsd.pid"
+        # Mount points outside of the run directory, for the start after a crash of both processes.
+        self._elsewhere_file = settings.run_dir / "fsd.mounts"
         self._arguments = (
             "--socket",
             str(self._socket),
@@ -132,6 +134,8 @@ class Fsd:
 
     async def mount(self, mount: Mount) -> Mounted:
         self._mounts[mount.mount] = mount
+        if not Path(mount.mountpoint).is_relative_to(self._run_dir):
+            self._note_elsewhere()
         try:
             mounted = await self._call("mount", msgspec.to_builtins(mount), Mounted)
         except FsdError:
@@ -308,6 +312,11 @@ class Fsd:
             return False
         return True
 
+    def _note_elsewhere(self) -> None:
+        mountpoints = (mount.mountpoint for mount in self._mounts.values())
+        kept = [each for each in mountpoints if not Path(each).is_relative_to(self._run_dir)]
+        self._elsewhere_file.write_bytes(msgspec.json.encode(kept))
+
     def _end_mounts(self) -> None:
         mountpoints = {Path(mount.mountpoint) for mount in self._mounts.values()}
         connections = set(self._connections.values())
@@ -318,6 +327,10 @@ class Fsd:
     def _end_leftovers(self) -> None:
         """End what a server on this run directory left: the process, its mounts, its socket."""
         _end_earlier(self._pid_file, str(self._socket))
+        if self._elsewhere_file.exists():
+            elsewhere = {Path(each) for each in msgspec.json.decode(self._elsewhere_file.read_bytes())}
+            end_mounts(lambda path: path in elsewhere, set())
+            self._elsewhere_file.unlink()
         self._end_mounts()
         self._socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
