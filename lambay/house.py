@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from lambay import __version__
 from lambay.api import Endpoint, Gateway, Listener
@@ -70,6 +74,8 @@ class House:
         bound = _bind(settings)
         settings = dataclasses.replace(settings, port=bound.getsockname()[1])
         house = cls(settings)
+        # Last of all: nothing is mounted below by then, or it stays for the next start to clear.
+        stack.callback(_remove_if_empty, settings.run_dir)
         stack.callback(house.store.close)
         stack.push_async_callback(house.neighbours.close)
         stack.push_async_callback(house.logs.close)
@@ -123,8 +129,8 @@ class House:
             "url": self.url,
             "data_dir": str(self.settings.data_dir),
             "account": self.settings.account,
-            "file_server": dataclasses.asdict(hello) if dataclasses.is_dataclass(hello) else _fields(hello),
-            "environments": self.fleet.status(),
+            "file_server": msgspec.to_builtins(hello),
+            "environments": dataclasses.asdict(self.fleet.status()),
             "lambda": self.functions.summary(),
             "neighbours": dataclasses.asdict(neighbours),
             **await self.file_systems.summary(),
@@ -140,12 +146,26 @@ class House:
             expiration=issued.expiration,
         )
 
-    async def _serve_inside(self, listening: socket.socket) -> Endpoint:
-        return await self._inside.start_on(listening)
+    async def _serve_inside(self, listening: socket.socket) -> _InsideEndpoint:
+        return _InsideEndpoint(await self._inside.start_on(listening))
 
 
-def _fields(record: Any) -> dict[str, Any] | None:
-    return None if record is None else {name: getattr(record, name) for name in record.__struct_fields__}
+class _InsideEndpoint:
+    """An endpoint in an environment's namespace, closed when the environment ends: nobody is left to answer."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._stopping: asyncio.Task[None] | None = None
+
+    def close(self) -> None:
+        self._stopping = asyncio.create_task(self._endpoint.stop(grace=0))
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        for path in sorted(directory.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        directory.rmdir()
 
 
 def _bind(settings: Settings) -> socket.socket:
