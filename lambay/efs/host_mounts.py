@@ -1,8 +1,8 @@
 """Mounts of file systems on the host itself, for `lambay fs`: handlers of `/_lambay/mounts`.
 
 They are for whoever holds the root credentials, which the caller checks. A mount through an access point has
-its root directory and identity; one of a file system, or of an access point without a POSIX user, acts as root.
-A mount lasts until it is deleted or the server stops, also over a restart of fsd.
+its root directory and identity; one of a file system, or of an access point without a POSIX user, acts as
+root. A mount lasts until it is deleted or the server stops, also over a restart of fsd.
 """
 
 from __future__ import annotations
@@ -142,10 +142,8 @@ class HostMounts:
         identifier = asked.access_point or asked.file_system
         if identifier is None or (asked.access_point and asked.file_system):
             raise _invalid("give one of access_point and file_system")
-        account, region = self._sources.place_of(identifier) or (
-            self._settings.account,
-            self._settings.region,
-        )
+        here = (self._settings.account, self._settings.region)
+        account, region = self._sources.place_of(identifier) or here
         return await self._sources.mount_source(
             identifier, account=asked.account or account, region=asked.region or region
         )

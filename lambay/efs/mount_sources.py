@@ -76,6 +76,11 @@ class MountSources(Resources):
             mount_targets={target.zone: _address(target) for target in self._mount_targets_of(file_system)},
         )
 
+    def place_of(self, identifier: str) -> tuple[str, str] | None:
+        """Account and Region of the file system or access point that has this id, in whichever they are."""
+        records = self._access_points if identifier.startswith("fsap-") else self._file_systems
+        return next(((each.account, each.region) for each in records if each.id == identifier), None)
+
     async def check_function_zones(
         self, access_point_arn: str, zones: Collection[str], *, account: str, region: str
     ) -> None:
