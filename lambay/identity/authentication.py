@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from lambay.aws import AWSError, Call, Principal, arn
@@ -13,6 +13,12 @@ from lambay.clock import Clock
 from lambay.http import Request
 from lambay.identity import refusals, sigv2, sigv4
 from lambay.identity.anonymous import ANONYMOUS_OPERATIONS
+from lambay.identity.chunks import (
+    SIGNED_CHUNKS,
+    SIGNED_CHUNKS_AND_TRAILER,
+    BrokenChunks,
+    are_signed,
+)
 from lambay.identity.principals import IamRecords
 from lambay.identity.sessions import (
     Credentials,
@@ -24,6 +30,8 @@ from lambay.identity.sessions import (
 )
 from lambay.settings import Settings
 from lambay.store import Store
+
+R = TypeVar("R")
 
 SKEW_SECONDS = 300
 S3_SKEW_SECONDS = 900
@@ -213,12 +221,30 @@ class Identity:
             raise refusals.mismatch(service, fault) from None
         if declared is not None and declared != digest:
             raise refusals.altered_body(declared, digest)
+        if payload in (SIGNED_CHUNKS, SIGNED_CHUNKS_AND_TRAILER):
+            await self._check_chunks(signature, request, secret, trailer=payload == SIGNED_CHUNKS_AND_TRAILER)
+
+    async def _check_chunks(
+        self, signature: sigv4.Signature, request: Request, secret: str, *, trailer: bool
+    ) -> None:
+        key = self._verifier.signing_key(secret, signature)
+        try:
+            signed = await _beside(
+                request.body, lambda: are_signed(key, signature, request.body, trailer=trailer)
+            )
+        except BrokenChunks as fault:
+            raise AWSError("IncompleteBody", f"The body is not aws-chunked: {fault}", status=400) from None
+        if not signed:
+            raise refusals.altered_chunk(signature)
 
 
 async def _digest(body: bytes) -> str:
-    """The body's SHA-256 in hex; large bodies are hashed on a thread, where the hash needs no interpreter."""
+    """The body's SHA-256 in hex."""
     if not body:
         return sigv4.EMPTY_SHA256
-    if len(body) < _HASH_ON_THREAD_BYTES:
-        return sha256(body).hexdigest()
-    return await asyncio.to_thread(lambda: sha256(body).hexdigest())
+    return await _beside(body, lambda: sha256(body).hexdigest())
+
+
+async def _beside(body: bytes, hashing: Callable[[], R]) -> R:
+    """`hashing`, on a thread where `body` is so large that others would wait for it."""
+    return hashing() if len(body) < _HASH_ON_THREAD_BYTES else await asyncio.to_thread(hashing)

@@ -194,6 +194,17 @@ def altered_body(declared: str, computed: str) -> AWSError:
     )
 
 
+def altered_chunk(signature: sigv4.Signature) -> AWSError:
+    """A chunk of an aws-chunked body is not what was signed."""
+    return AWSError(
+        "SignatureDoesNotMatch",
+        "The request signature we calculated does not match the signature you provided. Check your key and "
+        "signing method.",
+        status=403,
+        AWSAccessKeyId=signature.access_key_id,
+    )
+
+
 def skewed(service: str, signature: sigv4.Signature, now: float, allowed: float) -> AWSError:
     """A signature that is more than `allowed` seconds old, or that much ahead."""
     kind = dialect(service)
