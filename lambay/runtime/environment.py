@@ -247,6 +247,8 @@ class Environment:
 
     async def _furnish(self, slot: Slot) -> None:
         spec = self.spec
+        # Bubblewrap must have done with its own mounts: it would change the flags of one that comes amidst.
+        await slot.ready()
         try:
             slot.group.limit_memory(spec.memory_mb)
             slot.mount_code(spec.code, spec.layers)

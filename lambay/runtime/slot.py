@@ -159,9 +159,7 @@ class Slot:
 
     async def ready(self) -> None:
         """Return once the interpreter waits for its function, or has ended."""
-        waiting = asyncio.ensure_future(self._ready.wait())
-        await asyncio.wait((waiting, self._exited), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        await self._ready.wait()
 
     def mount_code(self, code: Path, layers: Sequence[Path]) -> None:
         """Raises OSError."""
