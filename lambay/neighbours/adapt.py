@@ -9,6 +9,7 @@ which takes no seed: there the moment's tape records them.
 from __future__ import annotations
 
 import datetime as real_datetime
+import hashlib
 import importlib.machinery
 import os
 import random as real_random
@@ -150,9 +151,16 @@ def _adapt(module: types.ModuleType) -> None:
         adapt(module)
 
 
+def _import_of(name: str) -> moment.Moment:
+    return moment.Moment(_Present.now(), hashlib.sha256(name.encode()).digest())
+
+
 class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: types.ModuleType) -> None:
-        super().exec_module(module)
+        # A module may be imported in the midst of a request; what it draws must not shift what the request
+        # draws.
+        with moment.within(_import_of(module.__name__)):
+            super().exec_module(module)
         _adapt(module)
 
 
@@ -232,3 +240,18 @@ def _seeded_identifiers(module: Any) -> None:
 def _untracked_instances(module: Any) -> None:
     # moto keeps every object it ever made, deleted ones too, for a dashboard that is not served here.
     module.BaseModel.__new__ = lambda cls, *args, **kwargs: object.__new__(cls)
+
+
+@adapter("moto.ec2.models.vpcs")
+def _endpoint_services(module: Any) -> None:
+    # moto makes AWS's own endpoint services once in a process, whoever asks first; so they must not depend on
+    # that.
+    backend = module.VPCBackend
+    collect = backend._collect_default_endpoint_services
+
+    def collected(account_id: str, region: str) -> Any:
+        seed = hashlib.sha256(f"endpoint services of {region}".encode()).digest()
+        with moment.within(moment.Moment(_time(), seed)):
+            return collect(account_id, region)
+
+    backend._collect_default_endpoint_services = staticmethod(collected)

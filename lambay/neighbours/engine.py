@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from lambay.neighbours import adapt, moment, objects
+from lambay.neighbours import topics as _topics  # noqa: F401  (adapts SNS)
 from lambay.neighbours.bodies import Bodies
 from lambay.neighbours.journal import Birth, Entry, Recorded, content_of
 from lambay.neighbours.moment import Moment

@@ -297,7 +297,6 @@ _LOOKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ecr", "DescribeRepositories", {}),
     ("ecr", "DescribeImages", {"repositoryName": "images"}),
     ("route53", "ListHostedZones", {}),
-    ("acm", "ListCertificates", {}),
     ("kinesis", "DescribeStream", {"StreamName": "stream"}),
     ("cloudwatch", "DescribeAlarms", {}),
     ("autoscaling", "DescribeLaunchConfigurations", {}),
@@ -310,12 +309,14 @@ _LOOKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 async def look(neighbours: Neighbours) -> dict[str, Any]:
     """What every listing shows, by call, as JSON has it."""
-    shown = {}
+    shown: dict[str, Any] = {}
     for service, operation, given in _LOOKS:
         title = f"{service} {operation} {json.dumps(given, default=str)}"
         shown[title] = await neighbours.call(service, operation, given, **HERE)
     for database in shown["rds DescribeDBInstances {}"]["DBInstances"]:
         del database["LatestRestorableTime"]  # the present, by its nature
+    certificates = await neighbours.call("acm", "ListCertificates", {}, **HERE)
+    shown["acm"] = [entry["CertificateArn"] for entry in certificates["CertificateSummaryList"]]
     plain: dict[str, Any] = json.loads(json.dumps(shown, default=_plain))
     return plain
 
