@@ -108,7 +108,7 @@ def _value(member: Member, value: Any, path: str, found: list[str], manner: _Man
 def _elements(shape: Shape, value: list[Any], path: str, found: list[str], manner: _Manner) -> None:
     element = shape.element
     assert element is not None
-    if not _constrained(element.shape):
+    if None not in value and not _constrained(element.shape):
         return
     if element.shape.type in ("structure", "list", "map"):
         for position, item in enumerate(value, 1):
@@ -119,7 +119,7 @@ def _elements(shape: Shape, value: list[Any], path: str, found: list[str], manne
             else:
                 _value(element, item, f"{path}.{position}.member", found, manner)
     elif any(item is None or _broken(element.shape, item) for item in value):
-        rules = [*_rules(element.shape), *([_NOT_NULL] if manner.elements_not_null else [])]
+        rules = _element_rules(element.shape, manner, None in value)
         text = f"Member must satisfy constraint: [{', '.join(rules)}]"
         found.append(f"{_shown(shape, value)} at '{path}' failed to satisfy constraint: {text}")
 
@@ -131,14 +131,18 @@ def _entries(shape: Shape, value: Mapping[str, Any], path: str, found: list[str]
         (shape.key, "Map keys must satisfy constraint", value.keys()),
         (shape.value, "Map value must satisfy constraint", value.values()),
     ):
-        if not _constrained(part.shape):
+        if None not in items and not _constrained(part.shape):
             continue
         if part.shape.type in ("structure", "list", "map"):
             for key, item in value.items():
-                if item is not None:
+                if item is None:
+                    found.append(
+                        f"Value null at '{path}.{key}.member' failed to satisfy constraint: {_NOT_NULL}"
+                    )
+                else:
                     _value(part, item, f"{path}.{key}.member", found, manner)
-        elif any(item is not None and _broken(part.shape, item) for item in items):
-            rules = [*_rules(part.shape), *([_NOT_NULL] if manner.elements_not_null else [])]
+        elif any(item is None or _broken(part.shape, item) for item in items):
+            rules = _element_rules(part.shape, manner, None in items)
             text = f"{label}: [{', '.join(rules)}]"
             found.append(f"{_shown(shape, value)} at '{path}' failed to satisfy constraint: {text}")
 
@@ -179,6 +183,11 @@ def _rules(shape: Shape) -> list[str]:
     if shape.pattern is not None:
         texts.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
     return texts
+
+
+def _element_rules(shape: Shape, manner: _Manner, with_null: bool) -> list[str]:
+    """The rules of a list's or map's elements; some services always list that they must not be null."""
+    return [*_rules(shape), *([_NOT_NULL] if manner.elements_not_null or with_null else [])]
 
 
 def _enum_text(shape: Shape) -> str:
@@ -236,7 +245,8 @@ def _search(shape: Shape, seen: set[str]) -> bool:
         return False
     seen.add(shape.name)
     if (
-        shape.required
+        shape.type in ("list", "map")
+        or shape.required
         or shape.enum
         or shape.min is not None
         or shape.max is not None

@@ -37,6 +37,8 @@ def parse(
             "STRING_VALUE can not be converted to a Long (at 'logEvents.1.timestamp')",
         ),
         (b'{"logEvents":[{"timestamp":1.5}]}', "NUMBER_VALUE can not be converted to a Long"),
+        (b'{"logEvents":[{"timestamp":9223372036854775808}]}', "NUMBER_VALUE can not be converted to a Long"),
+        (b'{"logEvents":[{"message":"\\ud800"}]}', "Could not parse request body into json"),
         (b'{"logEvents":[{"timestamp":true}]}', "TRUE_VALUE can not be converted to a Long"),
     ],
 )

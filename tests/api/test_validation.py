@@ -119,6 +119,28 @@ def test_each_service_names_every_member_that_is_wrong(
     assert error.message == f"{len(problems)} validation {noun} detected: {listed}"
 
 
+@pytest.mark.parametrize(
+    ("service", "operation", "given", "where"),
+    [
+        ("lambda", "CreateFunction", {**FUNCTION, "Layers": [None]}, "'[null]' at 'layers'"),
+        ("lambda", "CreateFunction", {**FUNCTION, "Tags": {"a": None}}, "'{a=null}' at 'tags'"),
+        ("logs", "CreateLogGroup", {"logGroupName": "g", "tags": {"a": None}}, "'{a=null}' at 'tags'"),
+        (
+            "lambda",
+            "CreateFunction",
+            {**FUNCTION, "FileSystemConfigs": [None]},
+            "null at 'fileSystemConfigs.1.member'",
+        ),
+    ],
+)
+def test_nulls_within_lists_and_maps_are_refused(
+    service: str, operation: str, given: dict[str, Any], where: str
+) -> None:
+    message = refusal(service, operation, given).message
+    assert message.startswith(f"1 validation error detected: Value {where} failed to satisfy constraint: ")
+    assert message.rstrip("]").endswith(NOT_NULL)
+
+
 def test_one_value_may_break_several_constraints() -> None:
     """The texts and their order are those of CloudWatch Logs."""
     error = refusal("logs", "DescribeLogGroups", {"logGroupNamePrefix": ""})

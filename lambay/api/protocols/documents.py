@@ -11,7 +11,7 @@ from typing import Any
 
 from lambay.api import timestamps
 from lambay.api.model import Member, Shape
-from lambay.api.protocols.scalars import is_moment, mismatch, not_finite, number
+from lambay.api.protocols.scalars import fits, is_moment, mismatch, not_finite, number
 
 _log = logging.getLogger("lambay.api")
 _reported: set[tuple[str, str]] = set()
@@ -153,10 +153,10 @@ def _string(_member: Member, value: Any, path: str) -> str:
 
 
 def _integer(member: Member, value: Any, path: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and fits(member, value):
+        return value
     raise mismatch(value, member.shape.type, path)
 
 

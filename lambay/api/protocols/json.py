@@ -35,7 +35,7 @@ class JSON:
         }
         shape = operation.output
         if shape is None:
-            return Response(200, sent, b"{}" if not output else msgspec.json.encode(output))
+            return Response(200, sent, b"{}")
         stream = eventstream.member_of(shape)
         if stream is not None:
             initial = {name: value for name, value in output.items() if name != stream.name}

@@ -65,7 +65,9 @@ def from_text(member: Member, text: str, path: str) -> Any:
             case "string" | "character":
                 return msgspec.json.decode(base64.b64decode(text)) if member.json_value else text
             case "integer" | "long":
-                return int(text)
+                whole = int(text)
+                if fits(member, whole):
+                    return whole
             case "boolean":
                 return {"true": True, "false": False}[text.lower()]
             case "float" | "double":
@@ -95,6 +97,12 @@ def to_text(member: Member, value: Any, timestamp_format: str) -> str:
             if member.json_value:
                 return base64.b64encode(msgspec.json.encode(value)).decode()
             return str(value)
+
+
+def fits(member: Member, value: int) -> bool:
+    """Whether a whole number is within its type: integers have 32 bits, longs 64."""
+    bits = 31 if member.shape.type == "integer" else 63
+    return -(1 << bits) <= value < 1 << bits
 
 
 def number(text: str) -> float:
