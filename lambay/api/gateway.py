@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,9 +21,7 @@ from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.settings import Settings
 
-OwnHandler = Callable[[Request], Awaitable[Response]]
-
-_OWN_PREFIX = "/_lambay/"
+_NOT_AWS = "/_lambay/"
 
 
 class Identity(Authenticator, Authorizer, Protocol):
@@ -31,11 +29,7 @@ class Identity(Authenticator, Authorizer, Protocol):
 
 
 class Gateway:
-    """The AWS front door.
-
-    `services` are the owned ones; every other service is the neighbours'. `own` has the handlers of paths
-    under `/_lambay/`, by method and path; they are not part of the AWS API and are not authenticated.
-    """
+    """The AWS front door. `services` are the owned ones; every other service is the neighbours'."""
 
     def __init__(
         self,
@@ -44,10 +38,7 @@ class Gateway:
         neighbours: Neighbours,
         settings: Settings,
         clock: Clock,
-        *,
-        own: Mapping[tuple[str, str], OwnHandler] | None = None,
     ) -> None:
-        self._own = dict(own or {})
         self._aws = chain(
             identify(clock),
             refuse,
@@ -56,28 +47,18 @@ class Gateway:
             authorize(identity),
             dispatch(services, neighbours),
         )
-        self._others = chain(identify(clock), refuse, self._answer_own)
+        self._elsewhere = chain(identify(clock), _nothing_here)
 
     async def handle(self, request: Request) -> Response:
-        """Never raises: what goes wrong is an answer."""
+        """Never raises: what goes wrong is an answer.
+
+        Paths under `/_lambay/` are not AWS's. Whoever serves them does so before the gateway.
+        """
         exchange = Exchange(request, str(uuid.uuid4()))
-        handler = self._others if request.path.startswith(_OWN_PREFIX) else self._aws
+        handler = self._elsewhere if request.path.startswith(_NOT_AWS) else self._aws
         return await handler(exchange)
 
-    async def _answer_own(self, exchange: Exchange, _after: object) -> Response:
-        request = exchange.request
-        handler = self._own.get((request.method, request.path))
-        if handler is not None:
-            return await handler(request)
-        methods = sorted(method for method, path in self._own if path == request.path)
-        if methods:
-            return _message(
-                405, f"{request.path} answers to {', '.join(methods)}", {"Allow": ", ".join(methods)}
-            )
-        return _message(404, f"there is nothing at {request.path}", {})
 
-
-def _message(status: int, text: str, headers: dict[str, str]) -> Response:
-    return Response(
-        status, {"Content-Type": "application/json", **headers}, msgspec.json.encode({"message": text})
-    )
+async def _nothing_here(exchange: Exchange, _after: object) -> Response:
+    text = f"there is nothing at {exchange.request.path}"
+    return Response(404, {"Content-Type": "application/json"}, msgspec.json.encode({"message": text}))

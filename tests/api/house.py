@@ -121,11 +121,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(
-    *services: Recorded, own: Mapping[tuple[str, str], Any] | None = None
-) -> AsyncIterator[House]:
+async def house(*services: Recorded) -> AsyncIterator[House]:
     identity, neighbours = EveryoneIsRoot(), Echo()
-    gateway = Gateway(services, identity, neighbours, Settings(), Clock(), own=own)
+    gateway = Gateway(services, identity, neighbours, Settings(), Clock())
     listener = Listener(gateway.handle, max_body=64 << 20)
     endpoint = await listener.start("127.0.0.1", 0)
     built = House(endpoint, {service.service_name: service for service in services})

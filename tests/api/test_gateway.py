@@ -13,7 +13,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambay.aws import AWSError
-from lambay.http import Request, Response
 from tests.api.house import Recorded, house
 
 FS = "fs-0123456789abcdef0"
@@ -310,17 +309,9 @@ async def test_cloudwatch_is_served_in_each_protocol_that_clients_speak() -> Non
     assert b"<PutMetricDataResponse" in answer
 
 
-async def test_paths_of_our_own_are_answered_by_their_handlers() -> None:
-    async def health(_request: Request) -> Response:
-        return Response(200, {"Content-Type": "application/json"}, b'{"ok":true}')
-
-    async with house(own={("GET", "/_lambay/health"): health}) as running:
-        found = await running.raw(b"GET /_lambay/health HTTP/1.1\r\nHost: x\r\n\r\n")
-        absent = await running.raw(b"GET /_lambay/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
-        wrong = await running.raw(b"DELETE /_lambay/health HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert found.startswith(b"HTTP/1.1 200")
-    assert found.endswith(b'{"ok":true}')
-    assert absent.startswith(b"HTTP/1.1 404")
-    assert b"there is nothing at /_lambay/nothing" in absent
-    assert wrong.startswith(b"HTTP/1.1 405")
-    assert b"allow: GET" in wrong
+async def test_paths_of_our_own_are_never_taken_for_objects_of_a_bucket() -> None:
+    async with house() as running:
+        answer = await running.raw(b"GET /_lambay/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"there is nothing at /_lambay/nothing" in answer
+    assert running.neighbours.calls == []
