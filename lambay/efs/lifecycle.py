@@ -20,23 +20,29 @@ class Lifecycle(Resources):
     """Records are written before and after the thing itself, so every crash leaves a state to go on from."""
 
     async def start(self) -> None:
-        """Open every volume, finish what was begun, and have each mount target's interface exist."""
+        """Open every volume and finish what was begun.
+
+        The mount targets' interfaces follow in the background: EC2 need not be up for files to be served.
+        """
         await self._directories.prepare()
         for file_system in self._file_systems:
             await self._resume(file_system)
-        for target in self._mount_targets:
-            await self._resume_target(target)
+        if len(self._mount_targets):
+            self._resuming = asyncio.create_task(self._resume_targets())
         self._in_background(self._sweep())
 
     async def stop(self) -> None:
         """Removals that are under way go on at the next start."""
-        removals = list(self._removals)
-        for removal in removals:
-            removal.cancel()
-        await asyncio.gather(*removals, return_exceptions=True)
+        unfinished = list(self._removals)
+        if self._resuming is not None:
+            unfinished.append(self._resuming)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
 
     async def reset(self) -> None:
         """Forget every resource of every account, and their files."""
+        await self._resumed()
         for target in self._mount_targets:
             await self._drop_target(target)
         file_systems = list(self._file_systems)
@@ -99,6 +105,20 @@ class Lifecycle(Resources):
         except (OSError, FsdError) as error:
             _log.error("file system %s cannot be served: %s", file_system.id, error)
             await self._save(replace(file_system, state="error"))
+
+    async def _resume_targets(self) -> None:
+        # All at once: whoever asks EC2 next then finds every address taken that is.
+        outcomes = await asyncio.gather(
+            *(self._resume_target(target) for target in self._mount_targets), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                _log.error("a mount target was not resumed", exc_info=outcome)
+
+    async def _resumed(self) -> None:
+        """Until the mount targets of before the start are as they were."""
+        if self._resuming is not None:
+            await asyncio.shield(self._resuming)
 
     async def _resume_target(self, target: MountTarget) -> None:
         if target.state == "deleting" or not target.interface:

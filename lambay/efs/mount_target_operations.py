@@ -10,19 +10,19 @@ from msgspec.structs import replace
 
 from lambay.aws import AWSError, Call, resource_id
 from lambay.efs.errors import bad_request, of_network
-from lambay.efs.lifecycle import interface_description
+from lambay.efs.lifecycle import Lifecycle, interface_description
 from lambay.efs.paging import MOST, page_of
 from lambay.efs.ports import Subnet
 from lambay.efs.records import FileSystem, MountTarget
-from lambay.efs.resources import Resources
 
 
-class MountTargetOperations(Resources):
+class MountTargetOperations(Lifecycle):
     async def create_mount_target(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         file_system = self._available_file_system(call, input["FileSystemId"])
         address = _address(input)
         groups = tuple(dict.fromkeys(input.get("SecurityGroups", ())))
         self._check_group_count(groups)
+        await self._resumed()
         place = {"account": call.account, "region": call.region}
         try:
             subnet = await self._network.subnet(input["SubnetId"], **place)
@@ -80,6 +80,7 @@ class MountTargetOperations(Resources):
         return output
 
     async def delete_mount_target(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        await self._resumed()
         target = self._mount_target(call, input["MountTargetId"])
         if target.state == "deleting":
             return {}
@@ -104,6 +105,7 @@ class MountTargetOperations(Resources):
         return {"SecurityGroups": list(target.security_groups)}
 
     async def modify_mount_target_security_groups(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        await self._resumed()
         target = self._mount_target(call, input["MountTargetId"])
         _check_target_state(target)
         groups = tuple(dict.fromkeys(input.get("SecurityGroups", ())))

@@ -76,6 +76,7 @@ class Resources:
         self._access_points_of: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._client_tokens: dict[tuple[str, str, str], str] = {}
         self._removals: set[asyncio.Task[None]] = set()
+        self._resuming: asyncio.Task[None] | None = None
         self._reindex()
 
     def _reindex(self) -> None:

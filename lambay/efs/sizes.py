@@ -18,7 +18,7 @@ from lambay.fsd import FsdError
 _log = logging.getLogger("lambay.efs")
 
 _METADATA_BYTES = 2048
-_ROOT_BYTES = 4096 + _METADATA_BYTES
+_EMPTY_BYTES = 4096 + _METADATA_BYTES
 # A measurement is good for this many times what it took, so that measuring takes 1 % of the time at most.
 _REUSE = 100
 
@@ -62,7 +62,7 @@ class Sizes:
         usage = await self._fsd.usage(volume)
         ended = self._clock.monotonic()
         size = Size(
-            bytes=_ROOT_BYTES + usage.bytes + usage.files * _METADATA_BYTES,
+            bytes=max(_EMPTY_BYTES, usage.bytes + (usage.files + 1) * _METADATA_BYTES),
             objects=usage.files,
             measured_at=self._clock.time(),
             good_until=ended + (ended - began) * _REUSE if usage.counted else ended,

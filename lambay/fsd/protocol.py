@@ -17,7 +17,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a volume holds: `files` of any kind without the root directory, and their data in steps of 4 KiB.
+    """What a volume holds: data in steps of 4 KiB, and `files` of any kind without the root directory.
 
     `counted` is false while the first count of an existing directory goes on.
     """

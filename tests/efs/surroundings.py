@@ -197,11 +197,11 @@ class TinyFileServer:
 
     async def usage(self, volume: str) -> Usage:
         self._check()
-        sizes: list[int] = []
+        sizes = [4096]
         for directory, directories, files in os.walk(self.volumes[volume]):
             sizes += [4096] * len(directories)
             sizes += [-(-os.path.getsize(os.path.join(directory, name)) // 4096) * 4096 for name in files]
-        return Usage(sum(sizes), len(sizes))
+        return Usage(sum(sizes), len(sizes) - 1)
 
     async def mount(self, mount: Mount) -> Mounted:
         self._check()
@@ -285,6 +285,7 @@ async def opened(
     fsd, network, clock = fsd or TinyFileServer(), network or TinyNetwork(), Clock()
     efs = FileSystems(store, fsd, network, TinyNeighbours(), settings, clock, limits=limits)
     await efs.start()
+    await efs._resumed()
     try:
         yield House(efs, fsd, network, clock, store, settings)
     finally:
