@@ -20,6 +20,7 @@ from lambay.identity.chunks import (
     are_signed,
 )
 from lambay.identity.principals import IamRecords
+from lambay.identity.refusals import Dialect
 from lambay.identity.sessions import (
     Credentials,
     Sealer,
@@ -75,17 +76,23 @@ class Identity:
         no signature, unreadable signature, unknown or inactive key, expired session, wrong signature,
         altered body, a clock that is off.
         """
+        kind = refusals.dialect(request, service)
         try:
             signature = sigv4.read(request)
         except sigv4.Malformed as fault:
             presigned = "authorization" not in request.headers
-            raise refusals.malformed(service, fault, presigned=presigned) from None
+            raise refusals.malformed(kind, fault, presigned=presigned) from None
         if signature is None:
-            return await self._authenticate_otherwise(request, service, operation)
-        self._check_time(signature, service)
-        key = await self._key(signature.access_key_id, signature.session_token, service)
-        await self._check_signature(signature, request, service, key.secret)
-        return self._principal(key, service)
+            if kind == "s3":
+                return await self._authenticate_for_s3(request, service, operation)
+            return _anonymous(kind, service, operation)
+        if signature.service in sigv4.S3_SERVICES and kind != "s3":
+            # S3's looser rules (an unsigned payload) are for S3 alone.
+            raise refusals.wrong_scope(kind, service)
+        self._check_time(signature, kind)
+        key = await self._key(signature.access_key_id, signature.session_token, kind)
+        await self._check_signature(signature, request, kind, key.secret)
+        return self._principal(key, kind)
 
     async def authorize(self, call: Call, action: str) -> None:
         """Raises AWSError unless `call`'s principal may do `action` (`elasticfilesystem:CreateFileSystem`).
@@ -134,42 +141,35 @@ class Identity:
             )
         )
 
-    async def _authenticate_otherwise(self, request: Request, service: str, operation: str) -> Principal:
+    async def _authenticate_for_s3(self, request: Request, service: str, operation: str) -> Principal:
         """Without Signature Version 4: S3's older one, or nobody."""
-        if service not in sigv4.S3_SERVICES:
-            return self._anonymous(request, service, operation)
         try:
             legacy = sigv2.read(request)
         except sigv4.Malformed as fault:
             raise AWSError("AccessDenied", fault.message, status=403) from None
         if legacy is None:
-            return self._anonymous(request, service, operation)
+            if "authorization" in request.headers:
+                raise refusals.unsupported_scheme()
+            if "signature=" in unquote(f"{request.path}?{request.query}").lower():
+                # What looks signed and was not verified must never pass for it further on.
+                raise refusals.missing_token("s3")
+            return _anonymous("s3", service, operation)
         now = self._clock.wall()
         if legacy.expires is not None and now > legacy.expires:
             raise AWSError("AccessDenied", "Request has expired", status=403, Expires=legacy.expires)
         if legacy.signed_at is not None and abs(now - legacy.signed_at) > S3_SKEW_SECONDS:
             raise refusals.skewed_header(request.headers.get("date", ""), now, S3_SKEW_SECONDS)
-        key = await self._key(legacy.access_key_id, legacy.session_token, service)
+        key = await self._key(legacy.access_key_id, legacy.session_token, "s3")
         if not sigv2.holds(legacy, request, key.secret):
             raise refusals.legacy_mismatch(legacy, sigv2.string_to_sign(legacy, request))
-        return self._principal(key, service)
+        return self._principal(key, "s3")
 
-    def _principal(self, key: _Key, service: str) -> Principal:
+    def _principal(self, key: _Key, kind: Dialect) -> Principal:
         if key.expires is not None and key.expires <= self._clock.time():
-            raise refusals.expired_token(service)
+            raise refusals.expired_token(kind)
         return key.principal
 
-    def _anonymous(self, request: Request, service: str, operation: str) -> Principal:
-        if service in sigv4.S3_SERVICES and "authorization" in request.headers:
-            raise refusals.unsupported_scheme(service)
-        # What looks signed and was not verified must never pass for it further on.
-        sent = unquote(f"{request.path}?{request.query}").lower()
-        half_signed = service in sigv4.S3_SERVICES and "signature=" in sent
-        if operation not in ANONYMOUS_OPERATIONS.get(service, ()) or half_signed:
-            raise refusals.missing_token(service)
-        return ANONYMOUS
-
-    def _check_time(self, signature: sigv4.Signature, service: str) -> None:
+    def _check_time(self, signature: sigv4.Signature, kind: Dialect) -> None:
         # Callers sign with their own machines' clocks, which `advance` does not move.
         now = self._clock.wall()
         s3 = signature.service in sigv4.S3_SERVICES
@@ -180,45 +180,45 @@ class Identity:
                     "X-Amz-Expires must be between 1 and 604800 seconds, that is, at most a week; "
                     f"{signature.expires} was given"
                 )
-                raise refusals.malformed(service, fault, presigned=True)
+                raise refusals.malformed(kind, fault, presigned=True)
             if now > signature.signed_at + min(signature.expires, PRESIGNED_MAX_SECONDS):
-                raise refusals.presigned_expired(service, signature, now)
+                raise refusals.presigned_expired(kind, signature, now)
             if now < signature.signed_at - allowed:
-                raise refusals.skewed(service, signature, now, allowed)
+                raise refusals.skewed(kind, signature, now, allowed)
         elif abs(now - signature.signed_at) > allowed:
-            raise refusals.skewed(service, signature, now, allowed)
+            raise refusals.skewed(kind, signature, now, allowed)
 
-    async def _key(self, key_id: str, session_token: str | None, service: str) -> _Key:
+    async def _key(self, key_id: str, session_token: str | None, kind: Dialect) -> _Key:
         if key_id == self._settings.access_key:
             # People keep a leftover AWS_SESSION_TOKEN beside test/test; the secret alone proves the root.
             return _Key(self._settings.secret_key, self._root)
         if session_token is not None:
             found = self.sessions.read(key_id, session_token)
             if found is None:
-                raise refusals.invalid_token(service, key_id)
+                raise refusals.invalid_token(kind, key_id)
             session, principal = found
             return _Key(session.secret, principal, session.expires)
         key = await self._iam.access_key(key_id)
         if key is None or not key.active:
-            raise refusals.unknown_key(service, key_id)
+            raise refusals.unknown_key(kind, key_id)
         principal = Principal(
             kind="user", account=key.account, arn=key.user_arn, user_id=key.user_id, access_key_id=key_id
         )
         return _Key(key.secret_access_key, principal)
 
     async def _check_signature(
-        self, signature: sigv4.Signature, request: Request, service: str, secret: str
+        self, signature: sigv4.Signature, request: Request, kind: Dialect, secret: str
     ) -> None:
         unsigned = sigv4.unsigned_headers(signature, request.headers)
         if unsigned:
-            raise refusals.unsigned_headers(service, unsigned)
+            raise refusals.unsigned_headers(kind, unsigned)
         declared = sigv4.declared_digest(signature, request.headers)
         payload = sigv4.payload_in_words(signature, request.headers)
         digest = await _digest(request.body) if declared is not None or payload is None else ""
         try:
             self._verifier.verify(signature, request, secret, declared or payload or digest)
         except sigv4.Mismatch as fault:
-            raise refusals.mismatch(service, fault) from None
+            raise refusals.mismatch(kind, fault) from None
         if declared is not None and declared != digest:
             raise refusals.altered_body(declared, digest)
         if payload in (SIGNED_CHUNKS, SIGNED_CHUNKS_AND_TRAILER):
@@ -236,6 +236,12 @@ class Identity:
             raise AWSError("IncompleteBody", f"The body is not aws-chunked: {fault}", status=400) from None
         if not signed:
             raise refusals.altered_chunk(signature)
+
+
+def _anonymous(kind: Dialect, service: str, operation: str) -> Principal:
+    if operation not in ANONYMOUS_OPERATIONS.get(service, ()):
+        raise refusals.missing_token(kind)
+    return ANONYMOUS
 
 
 async def _digest(body: bytes) -> str:

@@ -7,17 +7,17 @@ Errors" and S3's "Error responses".
 
 from __future__ import annotations
 
-import functools
 from datetime import UTC, datetime
-from typing import Any, Literal
-
-import botocore.exceptions
-import botocore.loaders
+from typing import Literal
 
 from lambay.aws import AWSError
+from lambay.http import Request
 from lambay.identity import sigv2, sigv4
 
 Dialect = Literal["s3", "ec2", "query", "json", "rest-json"]
+
+S3_DIALECT = sigv4.S3_SERVICES | {"s3control"}
+_XML_SERVICES = frozenset({"cloudfront", "importexport", "iam", "route53", "sns", "sts"})
 
 _INVALID_TOKEN = "The security token included in the request is invalid."
 _MISMATCH = (
@@ -26,26 +26,23 @@ _MISMATCH = (
 )
 
 
-@functools.cache
-def dialect(service: str) -> Dialect:
-    """How `service` (botocore's name) words its refusals; services without a model speak REST-JSON."""
-    if service in sigv4.S3_SERVICES or service == "s3control":
+def dialect(request: Request, service: str) -> Dialect:
+    """How `service` (botocore's name) words its refusals to this request's protocol."""
+    if service in S3_DIALECT:
         return "s3"
-    try:
-        model: dict[str, Any] = botocore.loaders.create_loader().load_service_model(service, "service-2")
-    except botocore.exceptions.UnknownServiceError:
-        return "rest-json"
-    protocol = model["metadata"]["protocol"]
-    if protocol == "ec2":
+    if service == "ec2":
         return "ec2"
-    if protocol in ("query", "rest-xml"):
+    if "x-amz-target" in request.headers:
+        return "json"
+    form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    if form or "Action=" in request.query or service in _XML_SERVICES:
         return "query"
-    return "json" if protocol == "json" else "rest-json"
+    return "rest-json"
 
 
-def missing_token(service: str) -> AWSError:
+def missing_token(kind: Dialect) -> AWSError:
     """There is no signature and the operation wants one."""
-    match dialect(service):
+    match kind:
         case "s3":
             return AWSError("AccessDenied", "Access Denied", status=403)
         case "ec2":
@@ -63,10 +60,8 @@ def missing_token(service: str) -> AWSError:
             )
 
 
-def unsupported_scheme(service: str) -> AWSError:
-    """There is an Authorization header of another scheme than Signature Version 4."""
-    if dialect(service) != "s3":
-        return missing_token(service)
+def unsupported_scheme() -> AWSError:
+    """S3 got an Authorization header of a scheme that is not its own."""
     return AWSError(
         "InvalidRequest",
         "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
@@ -74,9 +69,8 @@ def unsupported_scheme(service: str) -> AWSError:
     )
 
 
-def malformed(service: str, fault: sigv4.Malformed, *, presigned: bool) -> AWSError:
+def malformed(kind: Dialect, fault: sigv4.Malformed, *, presigned: bool) -> AWSError:
     """The signature's fields are missing or unreadable, or its scope contradicts itself."""
-    kind = dialect(service)
     if kind == "s3":
         if presigned:
             return AWSError("AuthorizationQueryParametersError", fault.message, status=400)
@@ -92,9 +86,14 @@ def malformed(service: str, fault: sigv4.Malformed, *, presigned: bool) -> AWSEr
     return AWSError("IncompleteSignatureException", fault.message, status=400 if kind == "json" else 403)
 
 
-def unknown_key(service: str, access_key_id: str) -> AWSError:
+def wrong_scope(kind: Dialect, service: str) -> AWSError:
+    """The credential scope names another service than the one that was asked."""
+    return _bad_signature(kind, f"Credential should be scoped to correct service: '{service}'.")
+
+
+def unknown_key(kind: Dialect, access_key_id: str) -> AWSError:
     """No such access key, or it is inactive."""
-    match dialect(service):
+    match kind:
         case "s3":
             return AWSError(
                 "InvalidAccessKeyId",
@@ -114,17 +113,17 @@ def unknown_key(service: str, access_key_id: str) -> AWSError:
             )
 
 
-def invalid_token(service: str, access_key_id: str) -> AWSError:
+def invalid_token(kind: Dialect, access_key_id: str) -> AWSError:
     """The session token was not issued here, or not with this access key."""
-    if dialect(service) == "s3":
+    if kind == "s3":
         return AWSError("InvalidToken", "The provided token is malformed or otherwise invalid.", status=400)
-    return unknown_key(service, access_key_id)
+    return unknown_key(kind, access_key_id)
 
 
-def expired_token(service: str) -> AWSError:
+def expired_token(kind: Dialect) -> AWSError:
     """The session has ended."""
     message = "The security token included in the request is expired"
-    match dialect(service):
+    match kind:
         case "s3":
             return AWSError("ExpiredToken", "The provided token has expired.", status=400)
         case "ec2":
@@ -135,9 +134,8 @@ def expired_token(service: str) -> AWSError:
             return AWSError("ExpiredTokenException", message, status=400 if other == "json" else 403)
 
 
-def mismatch(service: str, fault: sigv4.Mismatch) -> AWSError:
+def mismatch(kind: Dialect, fault: sigv4.Mismatch) -> AWSError:
     """The signature is not what the secret access key gives for this request."""
-    kind = dialect(service)
     if kind != "s3":
         return _bad_signature(kind, _MISMATCH)
     canonical = fault.canonical_request
@@ -169,9 +167,8 @@ def _s3_mismatch(access_key_id: str, signature: str, to_sign: str, **members: st
     )
 
 
-def unsigned_headers(service: str, names: list[str]) -> AWSError:
+def unsigned_headers(kind: Dialect, names: list[str]) -> AWSError:
     """`names` had to be among the signed headers."""
-    kind = dialect(service)
     if kind == "s3":
         return AWSError(
             "AccessDenied",
@@ -205,9 +202,8 @@ def altered_chunk(signature: sigv4.Signature) -> AWSError:
     )
 
 
-def skewed(service: str, signature: sigv4.Signature, now: float, allowed: float) -> AWSError:
+def skewed(kind: Dialect, signature: sigv4.Signature, now: float, allowed: float) -> AWSError:
     """A signature that is more than `allowed` seconds old, or that much ahead."""
-    kind = dialect(service)
     if kind == "s3":
         return skewed_header(signature.timestamp, now, allowed)
     if kind == "ec2":
@@ -238,9 +234,8 @@ def skewed_header(date: str, now: float, allowed: float) -> AWSError:
     )
 
 
-def presigned_expired(service: str, signature: sigv4.Signature, now: float) -> AWSError:
+def presigned_expired(kind: Dialect, signature: sigv4.Signature, now: float) -> AWSError:
     """A presigned request after its lifetime."""
-    kind = dialect(service)
     ended = signature.signed_at + (signature.expires or 0)
     if kind == "s3":
         members = {

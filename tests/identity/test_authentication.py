@@ -20,6 +20,9 @@ from .conftest import ACCOUNT, Key
 from .signing import signed
 
 
+HEADERS = {"logs": {"X-Amz-Target": "Logs_20140328.DescribeLogGroups"}}
+
+
 async def refusal(identity, request, service, operation="") -> AWSError:
     with pytest.raises(AWSError) as caught:
         await identity.authenticate(request, service, operation)
@@ -59,7 +62,8 @@ async def test_a_users_access_key_is_that_user(identity, records):
     ],
 )
 async def test_an_unknown_key_is_refused_in_the_services_words(identity, records, service, code, status):
-    error = await refusal(identity, signed(service=service, key="AKIANOBODY"), service)
+    request = signed(headers=HEADERS.get(service), service=service, key="AKIANOBODY")
+    error = await refusal(identity, request, service)
     assert (error.code, error.status) == (code, status)
 
 
@@ -80,7 +84,8 @@ async def test_an_inactive_key_is_unknown(identity, records):
     ],
 )
 async def test_a_wrong_secret_is_refused_in_the_services_words(identity, service, code, status):
-    error = await refusal(identity, signed(service=service, secret="guess"), service)
+    request = signed(headers=HEADERS.get(service), service=service, secret="guess")
+    error = await refusal(identity, request, service)
     assert (error.code, error.status) == (code, status)
 
 
@@ -161,6 +166,13 @@ async def test_an_altered_body_is_refused(identity):
     assert (await refusal(identity, request, "s3")).code == "XAmzContentSHA256Mismatch"
     request = dataclasses.replace(signed("POST", body=b"right"), body=b"wrong")
     assert (await refusal(identity, request, "efs")).code == "InvalidSignatureException"
+
+
+async def test_the_rules_of_s3_are_for_s3_alone(identity):
+    headers = {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
+    request = signed("POST", "/2015-03-31/functions", headers=headers, body=b"x", service="s3")
+    error = await refusal(identity, request, "lambda")
+    assert error.message == "Credential should be scoped to correct service: 'lambda'."
 
 
 async def test_large_bodies_are_checked_too(identity):
