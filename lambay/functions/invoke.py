@@ -12,7 +12,7 @@ import msgspec
 from lambay.aws import AWSError, Call
 from lambay.functions.errors import invalid
 from lambay.functions.invoking import Invoker, Target, check_active
-from lambay.functions.room import Operations, Room
+from lambay.functions.room import Operations
 from lambay.runtime import Invocation, Outcome
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
@@ -26,9 +26,7 @@ _valid_json = msgspec.json.Decoder(msgspec.Raw).decode
 class InvokeOperations(Operations):
     """See "Invoking Lambda functions" in the Developer Guide."""
 
-    def __init__(self, room: Room, invoker: Invoker) -> None:
-        super().__init__(room)
-        self._invoker = invoker
+    _invoker: Invoker
 
     async def invoke(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         kind = input.get("InvocationType") or "RequestResponse"

@@ -225,6 +225,29 @@ class NetworkInterface(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.subnet}/{'+'.join(self.security_groups)}"
 
 
+class EventSourceMapping(msgspec.Struct, frozen=True):
+    """A queue that a function is invoked with. Windows are in seconds."""
+
+    account: str
+    region: str
+    uuid: str
+    function: str
+    qualifier: str
+    source_arn: str
+    last_modified: datetime
+    enabled: bool = True
+    batch_size: int = 10
+    window_s: int = 0
+    report_failures: bool = False
+    maximum_concurrency: int | None = None
+    patterns: tuple[str, ...] = ()
+    tags: dict[str, str] = {}
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.uuid}"
+
+
 def revision() -> str:
     """A fresh RevisionId."""
     return str(uuid.uuid4())

@@ -13,6 +13,7 @@ from lambay.functions.records import (
     Alias,
     Code,
     EventInvoke,
+    EventSourceMapping,
     Function,
     Layer,
     LayerVersion,
@@ -38,6 +39,7 @@ class Resources:
         self.event_invokes = store.collection("lambda.event-invokes", EventInvoke)
         self.runtime_managements = store.collection("lambda.runtime-managements", RuntimeManagement)
         self.interfaces = store.collection("lambda.interfaces", NetworkInterface)
+        self.event_sources = store.collection("lambda.event-source-mappings", EventSourceMapping)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

@@ -32,12 +32,10 @@ class Room:
 
 
 class Operations(Service):
-    """A family of operations; the service is made of all of them."""
+    """A family of operations; the service, made of all of them, sets what they declare."""
 
     service_name = "lambda"
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    _room: Room
 
     @property
     def _resources(self) -> Resources:

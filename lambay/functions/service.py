@@ -13,6 +13,7 @@ from lambay.functions.definition import DefinitionOperations
 from lambay.functions.delivery import Delivery
 from lambay.functions.event_invoke import EventInvokeOperations
 from lambay.functions.event_queue import EventQueue
+from lambay.functions.event_sources import EventSourceOperations
 from lambay.functions.interfaces import Interfaces
 from lambay.functions.invoke import InvokeOperations
 from lambay.functions.invoking import Invoker
@@ -21,6 +22,7 @@ from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
 from lambay.functions.permissions import PermissionOperations
 from lambay.functions.ports import FileSystems, Fleet, Neighbours, Network
+from lambay.functions.queue_pollers import QueuePollers
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.room import Room
@@ -43,6 +45,7 @@ class Functions(
     ConcurrencyOperations,
     EventInvokeOperations,
     SettingsOperations,
+    EventSourceOperations,
     InvokeOperations,
 ):
     """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""
@@ -78,21 +81,28 @@ class Functions(
             neighbours=neighbours,
             clock=clock,
         )
-        super().__init__(room, invoker)
+        self._room = room
+        self._invoker = invoker
+        self._pollers = QueuePollers(resources, invoker, neighbours, clock)
 
     async def start(self) -> None:
         """Take up what a crash interrupted: Pending functions settle, queued events are invoked with."""
         self._room.lifecycle.resume()
         await self._room.queue.start()
+        for mapping in self._resources.event_sources:
+            if mapping.enabled:
+                self._pollers.start(mapping)
 
     async def stop(self) -> None:
         """End the room's tasks. Environments are the fleet's to end."""
+        await self._pollers.stop_all()
         await self._room.queue.stop()
         await self._room.lifecycle.stop()
         self._room.queue.close()
 
     async def reset(self) -> None:
         """Forget what is not in the store, whose owner clears it first: events and code."""
+        await self._pollers.stop_all()
         await self._room.queue.reset()
         await self._room.lifecycle.idle()
         self._resources.forget_computed()
@@ -112,4 +122,5 @@ class Functions(
             "layers": len({(layer.account, layer.region, layer.name) for layer in resources.layer_versions}),
             "running": self._admission.total(),
             "queued_events": len(self._room.queue),
+            "event_source_mappings": len(resources.event_sources),
         }

@@ -1,4 +1,4 @@
-"""Tags of functions."""
+"""Tags of functions and event source mappings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import msgspec
 
 from lambay.aws import Arn, Call
 from lambay.functions.errors import invalid, missing
-from lambay.functions.names import FunctionName, parse
+from lambay.functions.names import parse
+from lambay.functions.records import EventSourceMapping, Function
 from lambay.functions.room import Operations
 
 _MOST_TAGS = 50
@@ -21,42 +22,46 @@ class TagOperations(Operations):
     """Tags belong to the function, not to a version or an alias."""
 
     async def tag_resource(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        name = self._tagged(call, input["Resource"])
         if not input["Tags"]:
             raise invalid("An error occurred and the request cannot be processed.")
-        async with self._resources.exclusive(name.key):
-            function = self._resources.function(name)
-            await self._put(name, check_tags(function.tags, input["Tags"]))
+        tagged = self._tagged(call, input["Resource"])
+        await self._put(tagged, check_tags(tagged.tags, input["Tags"]))
         return {}
 
     async def untag_resource(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        name = self._tagged(call, input["Resource"])
-        async with self._resources.exclusive(name.key):
-            kept = dict(self._resources.function(name).tags)
-            for key in input["TagKeys"]:
-                kept.pop(key, None)
-            await self._put(name, kept)
+        tagged = self._tagged(call, input["Resource"])
+        await self._put(
+            tagged, {key: value for key, value in tagged.tags.items() if key not in input["TagKeys"]}
+        )
         return {}
 
     async def list_tags(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        return {"Tags": dict(self._resources.function(self._tagged(call, input["Resource"])).tags)}
+        return {"Tags": dict(self._tagged(call, input["Resource"]).tags)}
 
-    async def _put(self, name: FunctionName, tags: dict[str, str]) -> None:
-        function = msgspec.structs.replace(self._resources.function(name), tags=tags)
-        await self._resources.commit(self._resources.functions.put(name.key, function))
+    async def _put(self, tagged: Function | EventSourceMapping, tags: dict[str, str]) -> None:
+        # Nothing is awaited between reading the record and this change of it.
+        if isinstance(tagged, Function):
+            function = msgspec.structs.replace(tagged, tags=tags)
+            await self._resources.commit(self._resources.functions.put(function.key, function))
+        else:
+            mapping = msgspec.structs.replace(tagged, tags=tags)
+            await self._resources.commit(self._resources.event_sources.put(mapping.key, mapping))
 
-    def _tagged(self, call: Call, resource: str) -> FunctionName:
+    def _tagged(self, call: Call, resource: str) -> Function | EventSourceMapping:
         """Raises InvalidParameterValueException for a version or alias, else ResourceNotFoundException."""
-        kind = Arn.parse(resource).resource.split(":", 1)[0]
-        if kind != "function":
-            raise missing(f"{kind.replace('-', ' ').capitalize()} not found: {resource}")
-        name = parse(resource, call)
-        if name.qualifier is not None:
-            raise invalid(
-                "Tags on function aliases and versions are not supported. Please specify a function ARN."
-            )
-        self._resources.function(name)
-        return name
+        kind, _, rest = Arn.parse(resource).resource.partition(":")
+        if kind == "function":
+            name = parse(resource, call)
+            if name.qualifier is not None:
+                raise invalid(
+                    "Tags on function aliases and versions are not supported. Please specify a function ARN."
+                )
+            return self._resources.function(name)
+        if kind == "event-source-mapping":
+            mapping = self._resources.event_sources.get(f"{call.account}/{call.region}/{rest}")
+            if mapping is not None:
+                return mapping
+        raise missing(f"{kind.replace('-', ' ').capitalize()} not found: {resource}")
 
 
 def check_tags(current: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:

@@ -9,9 +9,10 @@ import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import pytest_asyncio
 
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
@@ -19,6 +20,9 @@ from lambay.functions import Functions
 from lambay.runtime import CreationInfo, EnvironmentSpec, Invocation, Outcome, PosixUser, Runtime
 from lambay.settings import Settings
 from lambay.store import Store
+
+if TYPE_CHECKING:
+    from .server import Server
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -316,3 +320,15 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await world.functions.start()
     yield world
     await world.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """With a role that functions may have."""
+    from .server import TRUST, Server
+
+    server = Server(tmp_path_factory.mktemp("boto3"))
+    await server.start()
+    await server("iam", "create_role", RoleName="function", AssumeRolePolicyDocument=json.dumps(TRUST))
+    yield server
+    await server.stop()
