@@ -185,6 +185,7 @@ def bundle(source: str) -> bytes:
 
 def available(describe: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """What `describe` returns once every resource in it is available: EFS has no waiter and no event for it."""
-    while any(resource["LifeCycleState"] != "available" for resource in (found := describe())):
-        continue
-    return found
+    while True:
+        found = describe()
+        if all(resource["LifeCycleState"] == "available" for resource in found):
+            return found

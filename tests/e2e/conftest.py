@@ -26,6 +26,6 @@ def own_lambay(tmp_path: Path) -> Iterator[Lambay]:
         server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def deploy(lambay: Lambay) -> Deployer:
     return Deployer(lambay)

@@ -194,9 +194,7 @@ def test_status_tells_the_transport_and_what_is_stored_only(deploy: Any) -> None
     status = json.loads(deploy.server.cli("status", "--json").stdout)
 
     assert status["file_server"]["transport"] in ("io_uring", "classic")
-    assert any(
-        "ncrypt" in note for fs in status["file_systems"] for note in fs["stored_not_enforced"]
-    )
+    assert any("ncrypt" in note for fs in status["file_systems"] for note in fs["stored_not_enforced"])
 
 
 def test_up_without_root_says_what_is_missing_and_why() -> None:

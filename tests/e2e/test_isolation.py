@@ -138,7 +138,7 @@ def test_tmp_has_its_configured_size_and_does_not_count_as_memory(deploy: Any) -
     got = deploy.invoke(function)
 
     assert got["error"] == "No space left on device"
-    assert 440 <= got["megabytes"] <= 512
+    assert 480 <= got["megabytes"] <= 540
 
 
 def test_there_is_no_way_out_of_the_network_namespace(deploy: Any) -> None:

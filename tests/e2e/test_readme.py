@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 def blocks(language: str) -> list[str]:
     """The fenced blocks of the README in `language`, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
 
 
 def test_the_tour_works_as_written(own_lambay: Any, tmp_path: Path) -> None:
