@@ -131,11 +131,11 @@ class NoEndpoint(asyncio.Protocol):
         stream.close()
 
 
-async def build(directory: Path, **knobs: Any) -> Bench:
+async def build(directory: Path, *, file_server: Any = None, **knobs: Any) -> Bench:
     settings = Settings(data_dir=directory / "data", **{"warm_slots": 1, **knobs})
     settings.data_dir.mkdir(exist_ok=True)
     clock = Clock()
-    file_server = BindMounts()
+    file_server = file_server or BindMounts()
     bench: Bench
 
     async def credentials(spec: EnvironmentSpec) -> Credentials:
