@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
 from urllib.parse import quote, unquote, unquote_to_bytes
@@ -172,6 +173,7 @@ def _signature(
     )
 
 
+@lru_cache(64)
 def _seconds(timestamp: str) -> float | None:
     digits = timestamp[:8] + timestamp[9:15]
     if len(timestamp) != 16 or timestamp[8] != "T" or timestamp[15] != "Z" or not digits.isdigit():

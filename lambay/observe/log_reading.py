@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -107,7 +108,8 @@ def search(
     if stream_ids is not None and len(stream_ids) == 1:
         where, parameters = "stream_id = ?", [stream_ids[0]]
     elif stream_ids is not None:
-        where += f" AND stream_id IN ({','.join(map(str, stream_ids))})"
+        where += " AND stream_id IN (SELECT value FROM json_each(?))"
+        parameters.append(json.dumps(stream_ids))
     for literal in literals:
         where += " AND instr(message, ?)"
         parameters.append(literal)

@@ -59,6 +59,8 @@ MIGRATIONS = (
 # row-by-row insertion a hundredfold.
 _ROWS_A_STATEMENT = 1000
 
+_LAST_CHARACTER = "\U0010ffff"
+
 _GROUP = (
     "SELECT id, account, region, name, created_ms, log_class, retention_days, kms_key_id, protected, tags, "
     "stored_bytes FROM log_groups "
@@ -175,8 +177,8 @@ def streams_of(
         query += f"ORDER BY ifnull(last_ms, 0) {order}, name {order}"
     else:
         if prefix:
-            query += "AND name >= ? AND substr(name, 1, ?) = ? "
-            parameters += (prefix, len(prefix), prefix)
+            query += "AND name >= ? AND name < ? "
+            parameters += (prefix, prefix + _LAST_CHARACTER)
         if after is not None:
             query += f"AND name {compare} ? "
             parameters.append(after[1])

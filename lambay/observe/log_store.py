@@ -219,9 +219,14 @@ class LogStore:
     async def _sweep(self) -> None:
         while True:
             self._sweep_wanted.clear()
-            while await self._database.run(lambda connection: schema.purge(connection, _PURGE_EVENTS)):
-                pass
-            await self._wait_for_expiry(await self._expire())
+            due_ms = None
+            try:
+                while await self._database.run(lambda connection: schema.purge(connection, _PURGE_EVENTS)):
+                    pass
+                due_ms = await self._expire()
+            except sqlite3.Error:
+                _log.exception("expired and deleted log events could not be removed; trying again later")
+            await self._wait_for_expiry(due_ms)
 
     async def _expire(self) -> int | None:
         """Remove expired events, a few thousand a transaction; when the next ones expire."""
