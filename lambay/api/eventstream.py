@@ -7,13 +7,17 @@ A message is: total length, headers' length, CRC32 of those eight bytes, headers
 from __future__ import annotations
 
 import binascii
+import logging
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from lambay.api.errors import internal
 from lambay.api.model import Member, Shape
 from lambay.aws import AWSError
+
+_log = logging.getLogger("lambay.api")
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
@@ -45,8 +49,8 @@ async def encode(
 ) -> AsyncIterator[bytes]:
     """Messages for events such as `{"PayloadChunk": {"Payload": b"..."}}`.
 
-    An AWSError raised by `events` becomes an exception message and ends the stream. RPC protocols send
-    `initial_response` first, the document of the output's other members.
+    An error raised by `events` becomes a message and ends the stream. RPC protocols send `initial_response`
+    first, the document of the output's other members.
     """
     if initial_response is not None:
         yield message(_event("initial-response", content_type), initial_response)
@@ -56,6 +60,9 @@ async def encode(
                 yield _message_of(stream.members[name], value, encode_structure, content_type)
     except AWSError as error:
         yield _error(stream, error, encode_structure, content_type)
+    except Exception:
+        _log.exception("a stream of %s broke", stream.name)
+        yield _error(stream, internal(None), encode_structure, content_type)
 
 
 def _message_of(member: Member, value: Mapping[str, Any], encode_structure: Encoder, kind: str) -> bytes:

@@ -60,6 +60,7 @@ class Listener:
         )
         self._config.load()
         self._endpoints: set[Endpoint] = set()
+        self._unanswered: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> Endpoint:
         """Listen at an address; port 0 takes a free one. Raises OSError where it cannot be had."""
@@ -80,20 +81,31 @@ class Listener:
         The socket is the endpoint's from here on and closed with it.
         """
         listening.setblocking(False)
-        endpoint = Endpoint(listening, self._endpoints.discard)
+        endpoint = Endpoint(listening, self._stopped)
         await endpoint.open(self._config)
         self._endpoints.add(endpoint)
         return endpoint
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Stop accepting, let requests under way finish for `grace` seconds, then cut them off."""
+        """Stop accepting, let requests under way finish for `grace` seconds, then cancel them."""
         await asyncio.gather(*(endpoint.stop(grace) for endpoint in list(self._endpoints)))
+        for task in self._unanswered:
+            task.cancel()
+        await asyncio.gather(*self._unanswered, return_exceptions=True)
+
+    def _stopped(self, endpoint: Endpoint, unanswered: set[asyncio.Task[None]]) -> None:
+        self._endpoints.discard(endpoint)
+        self._unanswered |= unanswered
+        for task in unanswered:
+            task.add_done_callback(self._unanswered.discard)
 
 
 class Endpoint:
     """One listening socket and its connections. `host` and `port` are where it listens."""
 
-    def __init__(self, listening: socket.socket, stopped: Callable[[Endpoint], None]) -> None:
+    def __init__(
+        self, listening: socket.socket, stopped: Callable[[Endpoint, set[asyncio.Task[None]]], None]
+    ) -> None:
         self._socket = listening
         self._stopped = stopped
         self._state = ServerState()
@@ -107,22 +119,22 @@ class Endpoint:
         )
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Idempotent. Requests under way have `grace` seconds to finish."""
+        """Idempotent. Requests under way have `grace` seconds to be answered.
+
+        Those that take longer lose their connection, not their effect: what a function asked for before it
+        ended is carried out, as in the cloud. Only the listener's own stop cancels them.
+        """
         server, self._server = self._server, None
         if server is None:
             return
         server.close()
-        self._stopped(self)
+        self._stopped(self, set(self._state.tasks))
         for connection in list(self._state.connections):
             connection.shutdown()
         if self._state.tasks and grace > 0:
             await asyncio.wait(list(self._state.tasks), timeout=grace)
         for connection in list(self._state.connections):
             connection.transport.abort()
-        for task in list(self._state.tasks):
-            task.cancel()
-        if self._state.tasks:
-            await asyncio.wait(list(self._state.tasks))
         self._socket.close()
 
 
@@ -135,7 +147,7 @@ class _Application:
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
-        # Only an endpoint that stops cancels this, after aborting its connections.
+        # Only a listener that stops cancels this, after aborting the connections.
         with contextlib.suppress(asyncio.CancelledError):
             body = await self._body(receive)
             if body is None:

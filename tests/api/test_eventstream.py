@@ -58,6 +58,19 @@ async def test_an_event_without_payload_member_is_a_document() -> None:
     assert payload == b'{"ErrorCode":"E"}'
 
 
+async def test_a_defect_ends_the_stream_without_telling_what_broke(caplog: pytest.LogCaptureFixture) -> None:
+    async def events() -> AsyncIterator[dict[str, Any]]:
+        yield {"PayloadChunk": {"Payload": b"a"}}
+        raise RuntimeError("secret detail")
+
+    stream = model.load("lambda").shape("InvokeWithResponseStreamResponseEvent")
+    framed = b"".join([part async for part in eventstream.encode(stream, events(), encode_structure)])
+    _, (headers, payload) = decoded(framed)
+    assert (headers[":message-type"], headers[":error-code"]) == ("error", "InternalFailure")
+    assert "secret detail" not in f"{headers}{payload!r}"
+    assert "secret detail" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("code", "headers"),
     [

@@ -235,6 +235,27 @@ async def test_stopping_cuts_off_what_does_not_finish_and_idle_connections() -> 
     writer.close()
 
 
+async def test_a_stopped_socket_does_not_undo_what_was_asked() -> None:
+    built = Server()
+    built.hold = asyncio.Event()
+    carried_out = asyncio.Event()
+
+    async def handle(request: Request) -> Response:
+        response = await built.handle(request)
+        carried_out.set()
+        return response
+
+    listener = Listener(handle)
+    endpoint = await listener.start("127.0.0.1", 0)
+    asking = asyncio.create_task(talk(endpoint.port, b"DELETE /x HTTP/1.1\r\nHost: h\r\n\r\n"))
+    await built.asked.wait()
+    await endpoint.stop(0)
+    assert await _ended(asking) == b""
+    built.hold.set()
+    await asyncio.wait_for(carried_out.wait(), 5)
+    await listener.stop(0)
+
+
 async def _ended(asking: asyncio.Task[bytes]) -> bytes:
     """What was received before the connection ended, which a reset does as well as a close."""
     try:
