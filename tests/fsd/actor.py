@@ -280,13 +280,15 @@ def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, in
         errno.ENOTDIR,
         errno.EINVAL,
         errno.EPERM,
+        errno.ESTALE,
     }
     counts = {"done": 0, "raced": 0}
+    os.chdir(directory)
     until = time.monotonic() + seconds
 
     def path() -> str:
         inner = f"/d{rng.randrange(3)}" if rng.random() < 0.3 else ""
-        return f"{directory}{inner}/{'d' if rng.random() < 0.3 else 'f'}{rng.randrange(names)}"
+        return f".{inner}/{'d' if rng.random() < 0.3 else 'f'}{rng.randrange(names)}"
 
     while time.monotonic() < until:
         try:
@@ -306,7 +308,7 @@ def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, in
                 case 6:
                     os.link(path(), path())
                 case 7:
-                    os.listdir(directory)
+                    os.listdir()
             counts["done"] += 1
         except OSError as error:
             if error.errno not in fine:
@@ -315,14 +317,20 @@ def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, in
     return counts
 
 
-def write_acknowledged(path: str, acknowledged: str) -> None:
-    """Append numbered records for ever; note each beside the mount after its write was acknowledged."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+def write_acknowledged(directory: str, name: str, acknowledged: str) -> None:
+    """Append numbered records for ever; note each beside the mount after its write was acknowledged.
+
+    From within the mount, and opening the file each time: an absolute path would lead past a mount that is
+    gone, and a file that is open may go on by itself (passthrough).
+    """
+    os.chdir(directory)
     note = os.open(acknowledged, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     number = 0
     while True:
         record = struct.pack("<Q", number)
+        fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.write(fd, record)
+        os.close(fd)
         os.write(note, record)
         number += 1
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import random
-import shutil
+import select
 import signal
 import socket
 import subprocess
@@ -63,8 +63,9 @@ class Server:
             stderr=(directory / "log").open("wb"),
         )
         assert self.process.stdout is not None
-        ready = self.process.stdout.readline()
-        assert ready, f"fsd did not start: {self.log()}"
+        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE)
+        line = self.process.stdout.readline() if ready else b""
+        assert line, f"fsd did not start: {self.log()}"
         self.control = self.connect()
         self.answers = self.control.makefile("rb")
 
@@ -140,10 +141,11 @@ class Server:
         self.abort()
 
     def abort(self) -> None:
+        """End what is still mounted. Numbers of connections are used again: only what is there is aborted."""
+        left = mounts_below(self.directory)
         for mount in self.mounts.values():
-            abort = _CONNECTIONS / str(mount.connection) / "abort"
-            if abort.exists():
-                abort.write_text("1")
+            if left.get(str(mount.path)) == mount.connection:
+                (_CONNECTIONS / str(mount.connection) / "abort").write_text("1")
             detach(mount.path)
         self.mounts.clear()
 
@@ -165,9 +167,10 @@ def detach(path: Path) -> None:
     _libc.umount2(os.fsencode(path), 2)
 
 
-def mounts_below(directory: Path) -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [line.split()[4] for line in lines if line.split()[4].startswith(f"{directory}/")]
+def mounts_below(directory: Path) -> dict[str, int]:
+    """Mount points below a directory with the minor number of their device, a FUSE connection's number."""
+    fields = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return {line[4]: int(line[2].split(":")[1]) for line in fields if line[4].startswith(f"{directory}/")}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -183,10 +186,10 @@ def scratch() -> Iterator[Path]:
     directory.chmod(0o755)
     yield directory
     left = mounts_below(directory)
-    for path in reversed(left):
+    for path in reversed(list(left)):
         detach(Path(path))
-    shutil.rmtree(directory)
-    assert left == [], "mounts were left behind"
+    subprocess.run(["rm", "-rf", directory], check=True)
+    assert not left, "mounts were left behind"
 
 
 @pytest.fixture

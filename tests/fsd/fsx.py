@@ -54,15 +54,19 @@ class File:
         expected = bytes(self.content[offset : offset + len(found)])
         if found != expected:
             first = next(n for n, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
-            history = "\n".join(self.history[-25:])
-            raise AssertionError(
-                f"{what}: byte {offset + first} is {found[first]}, expected {expected[first]}\n{history}"
-            )
+            wrong = f"{what}: byte {offset + first} is {found[first]}, expected {expected[first]}"
+            raise AssertionError(self._tell(wrong))
+
+    def _tell(self, what: str) -> str:
+        return "\n".join([what, *self.history[-25:]])
 
     def read(self, who: int, offset: int, length: int) -> None:
-        fd = self.rng.choice([self.fds, self.other_fds])[who]
+        which = self.rng.randrange(2)
+        fd = (self.fds, self.other_fds)[which][who]
+        self.history[-1] += " by the read-only descriptor" if which else ""
         found = self.actors[who]("os.pread", fd, length, offset)
-        assert len(found) == max(0, min(length, len(self.content) - offset)), self.history[-25:]
+        expected = max(0, min(length, len(self.content) - offset))
+        assert len(found) == expected, self._tell(f"read gave {len(found)} bytes, expected {expected}")
         self.same(found, offset, "read")
 
     def write(self, who: int, offset: int, length: int) -> None:
@@ -91,7 +95,10 @@ class File:
         length = min(length, len(self.content) - source)
         if abs(source - offset) < length or length == 0:
             return
+        # As every copying program does: the kernel compares with the size that it knew last.
+        self.actors[who]("os.fstat", self.fds[who])
         copied = self.actors[who]("os.copy_file_range", self.fds[who], self.fds[who], length, source, offset)
+        assert copied == length, self._tell(f"copied {copied} bytes, expected {length}")
         self._grow(offset + copied)
         self.content[offset : offset + copied] = self.content[source : source + copied]
 
@@ -120,5 +127,6 @@ class File:
     def check(self) -> None:
         """Every mount shows the whole content and the size."""
         for actor, fd in zip(self.actors, self.fds, strict=True):
-            assert actor("os.fstat", fd).st_size == len(self.content), "\n".join(self.history[-25:])
+            size = actor("os.fstat", fd).st_size
+            assert size == len(self.content), self._tell(f"size {size}, expected {len(self.content)}")
             self.same(actor("os.pread", fd, _LARGEST * 2, 0), 0, "check")

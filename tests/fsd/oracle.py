@@ -27,6 +27,8 @@ _OPEN = [
     os.O_RDONLY | os.O_NOFOLLOW,
     os.O_RDWR | os.O_TRUNC,
 ]
+_REMOVALS = ("os.rename", "rename_flags", "os.unlink", "os.rmdir")
+_KINDS = ("ENOTDIR", "EISDIR")
 _LONG_AGO = 1_000_000_000 * 10**9
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 1, 2, 16
 _NOREPLACE, _EXCHANGE = 1, 2
@@ -174,9 +176,15 @@ def compare(rng: random.Random, mounts: Side, plain: Side, *, steps: int, gids: 
         deed = choices.deed(sorted(plain.fds))
         if deed.function in ("open", "read_file") and _is_fifo(plain, deed.paths[0]):
             continue
+        if deed.function == "os.lseek" and _is_directory(plain, deed.slot or 0):
+            # Where a directory ends is each file system's own affair.
+            continue
         who = rng.randrange(len(mounts.actors))
         history.append((who, deed))
         expected, found = deed.do(plain, 0), deed.do(mounts, who)
+        if deed.function in _REMOVALS and found in _KINDS and expected in ("EACCES", "EPERM"):
+            # The client's kernel compares the kinds of both names before it asks; ext4 checks rights first.
+            continue
         assert found == expected, _tell(history, f"step {step} gave {found!r}, expected {expected!r}")
         if step % 25 == 24:
             for directory in _DIRECTORIES:
@@ -198,6 +206,11 @@ def _is_fifo(plain: Side, path: bytes) -> bool:
         return stat.S_ISFIFO(os.stat(plain.path(0, path)).st_mode)
     except OSError:
         return False
+
+
+def _is_directory(plain: Side, slot: int) -> bool:
+    opener, fd = plain.fds[slot]
+    return stat.S_ISDIR(plain.actors[opener]("os.fstat", fd).st_mode)
 
 
 def _difference(found: Any, expected: Any) -> str:

@@ -167,7 +167,7 @@ def test_many_small_files_are_all_known_again(fsd: Server, volume: Volume, actor
         for name in range(10_000):
             os.close(os.open(directory / f"f{name:05d}", os.O_CREAT | os.O_WRONLY, 0o644))
     assert a("stat_tree", str(mount)) == 30_003
-    assert len(os.listdir(f"/proc/{fsd.process.pid}/fd")) < 5_000
+    assert len(os.listdir(f"/proc/{fsd.process.pid}/fd")) < 10_000
     assert a("stat_tree", str(mount)) == 30_003
 
 
