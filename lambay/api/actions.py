@@ -11,11 +11,7 @@ from lambay.api import catalogue
 # Services whose IAM prefix is not their signing name.
 _PREFIXES = {
     "cloudwatch": "cloudwatch",
-    "s3control": "s3",
-    "ses": "ses",
-    "sesv2": "ses",
-    "dynamodbstreams": "dynamodb",
-    "cognito-idp": "cognito-idp",
+    "iot-data": "iot",
     "resourcegroupstaggingapi": "tag",
 }
 

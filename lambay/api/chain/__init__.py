@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from lambay.api.router import Route
-from lambay.aws import Call, Principal
+from lambay.aws import Call
 from lambay.http import Request, Response
 
 
@@ -20,7 +20,6 @@ class Exchange:
     request: Request
     request_id: str
     route: Route | None = None
-    principal: Principal | None = None
     call: Call | None = None
 
 

@@ -21,7 +21,6 @@ def authenticate(identity: Authenticator, account: str) -> Step:
         route, request = exchange.route, exchange.request
         assert route is not None
         principal = await identity.authenticate(request, route.service, route.operation_name)
-        exchange.principal = principal
         exchange.call = Call(
             request_id=exchange.request_id,
             account=principal.account or account,
