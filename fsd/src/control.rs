@@ -139,15 +139,18 @@ fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) {
         // These may take long; what follows need not wait for them.
         if matches!(op, "reset" | "cleanup") {
             let (server, writer) = (Arc::clone(server), Arc::clone(&writer));
-            let ending = Arc::clone(ending);
             let spawned = std::thread::Builder::new()
                 .name("control-request".to_owned())
-                .spawn(move || send(&writer, &serve(&server, &ending, &request)));
+                .spawn(move || send(&writer, &serve(&server, &request)));
             if let Err(error) = spawned {
                 tracing::error!(%error, "a control request could not be served");
             }
         } else {
-            send(&writer, &serve(server, ending, &request));
+            let ends = op == "shutdown";
+            send(&writer, &serve(server, &request));
+            if ends {
+                ending.request();
+            }
         }
     }
 }
@@ -179,10 +182,10 @@ fn answer(id: &Value, result: Result<Value, Failure>) -> Value {
 }
 
 /// Serves one request, whatever it is, with an answer.
-pub fn serve(server: &Server, ending: &Ending, request: &Value) -> Value {
+pub fn serve(server: &Server, request: &Value) -> Value {
     let id = request.get("id").cloned().unwrap_or(Value::Null);
     let result = match request.get("op").and_then(Value::as_str) {
-        Some(op) => act(server, ending, op, request),
+        Some(op) => act(server, op, request),
         None => Err(Failure::Invalid("op: missing, or not a string".to_owned())),
     };
     if let Err(failure) = &result {
@@ -195,7 +198,7 @@ fn arguments<T: DeserializeOwned>(request: &Value) -> Result<T, Failure> {
     T::deserialize(request).map_err(|error| Failure::Invalid(error.to_string()))
 }
 
-fn act(server: &Server, ending: &Ending, op: &str, request: &Value) -> Result<Value, Failure> {
+fn act(server: &Server, op: &str, request: &Value) -> Result<Value, Failure> {
     match op {
         "hello" => Ok(server.hello()),
         "volume.open" => server.open_volume(&arguments::<OpenVolume>(request)?),
@@ -207,10 +210,8 @@ fn act(server: &Server, ending: &Ending, op: &str, request: &Value) -> Result<Va
         "stats" => Ok(server.stats()),
         "reset" => server.reset(&arguments::<VolumeName>(request)?.volume),
         "cleanup" => server.cleanup(&arguments::<Prefix>(request)?.prefix),
-        "shutdown" => {
-            ending.request();
-            Ok(json!({}))
-        }
-        _ => Err(Failure::Invalid(format!("op: {op:?} is not known"))),
+        // The end follows the answer.
+        "shutdown" => Ok(json!({})),
+        _ => Err(Failure::UnknownOperation(op.to_owned())),
     }
 }

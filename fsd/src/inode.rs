@@ -141,6 +141,14 @@ impl Inode {
         self.unseen_writers.load(SeqCst) > 0
     }
 
+    /// Closes the descriptor unless a client has the file open.
+    fn let_go(&self) {
+        let mut state = self.state();
+        if state.opens == 0 {
+            state.fd = None;
+        }
+    }
+
     /// A client opened the file as `fd`.
     pub fn opened(&self, fd: &Arc<OwnedFd>, writable: bool) {
         let mut state = self.state();
@@ -159,7 +167,8 @@ impl Inode {
         let ours = state.fd.as_ref().is_some_and(|own| Arc::ptr_eq(own, fd));
         // A descriptor kept open for writing would make executing the file fail with ETXTBSY.
         let handle = matches!(self.key, Key::Handle(_));
-        if state.opens == 0 && handle && (state.unlinked || (ours && writable)) {
+        let hinders = ours && (writable || state.unlinked);
+        if state.opens == 0 && handle && hinders {
             state.fd = None;
         }
         writable && state.write_opens == 0
@@ -171,13 +180,42 @@ impl Inode {
 pub struct DescriptorCache {
     queue: Mutex<VecDeque<Weak<Inode>>>,
     bound: usize,
+    /// Files without a name that a client may be about to open or ask about.
+    nameless: Mutex<VecDeque<Weak<Inode>>>,
 }
+
+/// How many small nameless files keep their descriptor for the clients that found them a moment ago.
+const NAMELESS: usize = 256;
+/// What "small" is: the disk space that waits is bounded by the product. Larger ones answer ESTALE, upon which the client's
+/// kernel looks the name up again.
+const SMALL: u64 = 128 << 10;
 
 impl DescriptorCache {
     pub fn new(bound: usize) -> DescriptorCache {
         DescriptorCache {
             queue: Mutex::default(),
             bound,
+            nameless: Mutex::default(),
+        }
+    }
+
+    /// The last name of `inode`, a file of `bytes`, is gone.
+    pub fn bury(&self, inode: &Arc<Inode>, bytes: u64) {
+        if !matches!(inode.key, Key::Handle(_)) {
+            return;
+        }
+        if bytes > SMALL {
+            inode.let_go();
+            return;
+        }
+        let mut nameless = self.nameless.lock().unwrap_or_else(PoisonError::into_inner);
+        nameless.push_back(Arc::downgrade(inode));
+        if nameless.len() > NAMELESS {
+            let oldest = nameless.pop_front().and_then(|oldest| oldest.upgrade());
+            drop(nameless);
+            if let Some(oldest) = oldest {
+                oldest.let_go();
+            }
         }
     }
 

@@ -35,6 +35,8 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 pub enum Failure {
     #[error("{0}")]
     Invalid(String),
+    #[error("op: {0:?} is not known")]
+    UnknownOperation(String),
     #[error("there is no volume {0:?}; open it with volume.open")]
     VolumeUnknown(String),
     #[error("there is no mount {0:?}")]
@@ -67,6 +69,7 @@ impl Failure {
     pub fn code(&self) -> &'static str {
         match self {
             Failure::Invalid(_) => "InvalidRequest",
+            Failure::UnknownOperation(_) => "UnknownOperation",
             Failure::VolumeUnknown(_) => "VolumeNotFound",
             Failure::MountUnknown(_) => "MountNotFound",
             Failure::VolumeElsewhere { .. } => "VolumeExists",

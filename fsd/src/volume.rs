@@ -343,12 +343,13 @@ impl Volume {
                 return;
             }
             state.unlinked = true;
-            if state.opens == 0 && !stat.is_dir() && matches!(inode.key, Key::Handle(_)) {
-                state.fd = None;
-            }
             state.charged.take().unwrap_or(metered_bytes(stat))
         };
         self.usage.add(-(charged as i64), -1);
+        if !stat.is_dir() {
+            self.descriptors
+                .bury(inode, stat.blocks().saturating_mul(512));
+        }
         let everyone = inode.other_watchers(u64::MAX);
         self.tell(&everyone, |observer| observer.unlinked(inode.id));
         self.attributes_changed(inode, by);

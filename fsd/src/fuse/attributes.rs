@@ -161,8 +161,8 @@ pub fn setattr(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
     let stat = file::stat_of(raw)?;
     let who_may = setattr::MODE | setattr::UID | setattr::GID;
     if stat.is_dir() && wanted.valid & who_may != 0 {
-        // Names that others keep beneath it were found under the old rights.
-        mount.volume.names_changed(&inode, mount.number);
+        // Names kept beneath it, by this mount too, were found under the old rights.
+        mount.volume.names_changed(&inode, u64::MAX);
     } else {
         mount.volume.attributes_changed(&inode, mount.number);
     }

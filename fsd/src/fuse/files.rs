@@ -81,6 +81,8 @@ pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
     mount.identity.assume()?;
     let raw = fd.as_raw_fd();
     let flags = (argument.flags & KEPT) as i32;
+    let truncates = flags & libc::O_TRUNC != 0;
+    let before = truncates.then(|| file::stat_of(raw)).transpose()?;
     let opened = match file::reopen(&mount.volume.proc, raw, flags) {
         Err(Errno(libc::EACCES)) if argument.flags & OPEN_EXEC != 0 => {
             // Executing needs no permission to read.
@@ -93,7 +95,8 @@ pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
         other => other?,
     };
     let stat = file::stat_of(opened.as_raw_fd())?;
-    if flags & libc::O_TRUNC != 0 {
+    if let Some(before) = before {
+        mount.volume.resized(&inode, &before, &stat);
         if argument.open_flags & OPEN_KILL_SUIDGID != 0 {
             session.kill_privileges(raw)?;
         }
@@ -109,19 +112,20 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let mount = &session.mount;
     let (parent, dir) = mount.fd(request.node())?;
     mount.identity.assume()?;
-    let (fd, made) = {
+    let (fd, before) = {
         let name = request.name()?;
         let flags = (argument.flags & KEPT) as i32 | libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let create = flags | libc::O_CREAT | libc::O_EXCL;
         let exclusive = argument.flags as i32 & libc::O_EXCL != 0;
         loop {
             match file::open_at(dir.as_raw_fd(), name, create, argument.mode & 0o7777) {
-                Ok(fd) => break (fd, true),
+                Ok(fd) => break (fd, None),
                 Err(Errno(libc::EEXIST)) if !exclusive => {}
                 Err(errno) => return Err(errno),
             }
+            let before = file::stat_at(dir.as_raw_fd(), name).ok();
             match file::open_at(dir.as_raw_fd(), name, flags, 0) {
-                Ok(fd) => break (fd, false),
+                Ok(fd) => break (fd, before),
                 // Removed between the two calls: create it after all.
                 Err(Errno(libc::ENOENT)) => {}
                 Err(errno) => return Err(errno),
@@ -130,8 +134,11 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     };
     let stat = file::stat_of(fd.as_raw_fd())?;
     let inode = mount.volume.intern_opened(&fd, &stat)?;
-    if made {
-        mount.volume.created(&stat);
+    let made = before.is_none();
+    match before {
+        None => mount.volume.created(&stat),
+        Some(before) if before.ino() == stat.ino() => mount.volume.resized(&inode, &before, &stat),
+        Some(_) => {}
     }
     let out = admit(session, &inode, fd, &stat, argument.flags);
     let entry = session.tell(&inode, &stat, name_for);

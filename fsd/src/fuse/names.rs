@@ -162,6 +162,10 @@ impl Doomed {
     fn at(session: &Session, dir: RawFd, name: &CStr) -> Result<Doomed, Errno> {
         let stat = file::stat_at(dir, name)?;
         let inode = session.mount.volume.known_at(dir, name, &stat);
+        if let Some(inode) = &inode {
+            // Once it has no name it cannot be opened by its handle any more.
+            let _ = session.mount.volume.fd(inode);
+        }
         Ok(Doomed { stat, inode })
     }
 

@@ -206,8 +206,7 @@ impl Session {
             | init::MAX_PAGES
             | init::CACHE_SYMLINKS
             | init::HANDLE_KILLPRIV_V2
-            | init::INIT_EXT
-            | init::DIRECT_IO_ALLOW_MMAP;
+            | init::INIT_EXT;
         if self.mount.volume.options.passthrough {
             asked |= init::PASSTHROUGH;
         }
