@@ -105,9 +105,11 @@ def search(
     """
     where, given = "group_id = ?", [group_id]
     parameters: list[object] = list(given)
-    if stream_ids is not None and len(stream_ids) == 1:
+    if stream_ids is None:
+        where += " AND stream_id NOT IN (SELECT stream_id FROM doomed WHERE stream_id IS NOT NULL)"
+    elif len(stream_ids) == 1:
         where, parameters = "stream_id = ?", [stream_ids[0]]
-    elif stream_ids is not None:
+    else:
         where += " AND stream_id IN (SELECT value FROM json_each(?))"
         parameters.append(json.dumps(stream_ids))
     for literal in literals:

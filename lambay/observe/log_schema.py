@@ -276,14 +276,17 @@ def expire(connection: sqlite3.Connection, group: Group, before_ms: int, limit: 
         "DELETE FROM log_events WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps([number for number, _, _ in rows]),),
     )
+    expired = 0
     for stream_id, size in sizes.items():
-        connection.execute(
+        updated = connection.execute(
             "UPDATE log_streams SET stored_bytes = stored_bytes - ?1, "
             "first_ms = (SELECT min(timestamp) FROM log_events WHERE stream_id = ?2) WHERE id = ?2",
             (size, stream_id),
         )
+        # A deleted stream's bytes have left the group's count already.
+        expired += size if updated.rowcount else 0
     connection.execute(
-        "UPDATE log_groups SET stored_bytes = stored_bytes - ? WHERE id = ?", (sum(sizes.values()), group.id)
+        "UPDATE log_groups SET stored_bytes = stored_bytes - ? WHERE id = ?", (expired, group.id)
     )
     return len(rows)
 
