@@ -13,11 +13,8 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +83,21 @@ class Bodies:
         with self._lock:
             self._young.difference_update(digest for digest, _ in content.pieces)
 
-    def read(self, content: Content) -> bytes:
-        """All of `content`. Raises FileNotFoundError where a body is missing."""
-        if len(content.pieces) == 1:
-            return self._path(content.pieces[0][0]).read_bytes()
-        return b"".join(self._path(digest).read_bytes() for digest, _ in content.pieces)
+    def read(self, content: Content, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes of `content` from `offset` on, fewer at its end; without `size` all of them.
 
-    def blocks(self, content: Content) -> Iterator[bytes]:
-        """`content` in blocks of at most 1 MiB."""
-        for digest, _ in content.pieces:
-            with self._path(digest).open("rb") as file:
-                while block := file.read(_BLOCK):
-                    yield block
+        Raises FileNotFoundError where a body is missing.
+        """
+        wanted = content.size - offset if size is None else size
+        parts = []
+        for digest, length in content.pieces:
+            if offset < length and wanted > 0:
+                with self._path(digest).open("rb") as file:
+                    file.seek(offset)
+                    parts.append(file.read(wanted))
+                wanted -= len(parts[-1])
+            offset = max(0, offset - length)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def begin_sweep(self) -> None:
         """From here until `sweep` whatever is kept is safe from it, referenced or not."""

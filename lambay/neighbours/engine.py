@@ -85,8 +85,7 @@ class Engine:
         adapt.install(now)
         self._bodies = bodies
         self.births = Births(origin, births, now)
-        self._routes: dict[str, list[tuple[re.Pattern[str], Handler]]] = {}
-        self._hosts: dict[tuple[str, str], str] = {}
+        self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
         objects.StoredBody.bodies = bodies
         importlib.import_module("moto")
         from moto import settings
@@ -129,7 +128,14 @@ class Engine:
         from moto.core.request import Request
         from werkzeug.exceptions import HTTPException
 
-        request = Request.from_primitives(recorded.method, recorded.url, recorded.headers, body)
+        request: Any
+        if module == "s3":
+            # Handed over as it is: werkzeug would copy a large object through a stream, piece by piece.
+            request = Request.from_primitives(recorded.method, recorded.url, recorded.headers)
+            request.environ["CONTENT_LENGTH"] = str(len(body))
+            request._cached_data = body
+        else:
+            request = Request.from_primitives(recorded.method, recorded.url, recorded.headers, body)
         with moment.within(at):
             try:
                 result = handler(request, request.raw_url, request.headers)
@@ -149,20 +155,25 @@ class Engine:
         return self.run(entry.module, entry.request, at, body)
 
     def _route(self, module: str, host: str, url: str) -> Handler:
-        routes = self._routes.get(module)
-        if routes is None:
-            urls = _urls(module)
-            routes = [
-                (re.compile(path.format(base)), handler)
-                for base in urls.url_bases
-                for path, handler in urls.url_paths.items()
-            ]
-            self._routes[module] = routes
-        address = f"https://{host}{urlsplit(url).path or '/'}"
-        for pattern, handler in routes:
-            if pattern.match(address):
+        path = urlsplit(url).path or "/"
+        for pattern, handler in self._routes_of(module, host):
+            if pattern.match(path):
                 return handler
-        raise Unsupported(f"The service {module} has nothing at {urlsplit(url).path}.")
+        raise Unsupported(f"The service {module} has nothing at {path}.")
+
+    def _routes_of(self, module: str, host: str) -> list[tuple[re.Pattern[str], Handler]]:
+        """What `host` serves.
+
+        Host and path are matched apart: moto's patterns for hosts run on into the path.
+        """
+        key = (module, host)
+        if key not in self._routes:
+            urls = _urls(module)
+            served = any(re.fullmatch(base, f"https://{host}") for base in urls.url_bases)
+            self._routes[key] = [
+                (re.compile(path.format("")), handler) for path, handler in urls.url_paths.items() if served
+            ]
+        return self._routes[key]
 
 
 def module_of(service: str) -> str:

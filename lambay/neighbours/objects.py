@@ -36,7 +36,7 @@ class StoredBody:
     def _stored(cls, value: bytes) -> Content:
         at = moment.current()
         carried = None if at is None else at.body
-        if isinstance(carried, Carried) and carried.octets == value:
+        if isinstance(carried, Carried) and (carried.octets is value or carried.octets == value):
             return carried.content
         content = cls.bodies.keep(value)
         cls.bodies.settle(content)
@@ -51,9 +51,7 @@ class StoredBody:
         return 0
 
     def read(self, size: int = -1) -> bytes:
-        whole = self.bodies.read(self.content)
-        end = len(whole) if size < 0 else self._offset + size
-        taken = whole[self._offset : end]
+        taken = self.bodies.read(self.content, self._offset, None if size < 0 else size)
         self._offset += len(taken)
         return taken
 
@@ -93,6 +91,22 @@ def _objects_on_disk(module: Any) -> None:
     module.FakeKey.__getstate__ = getstate
     module.FakeKey.__setstate__ = setstate
     module.FakeKey.__del__ = lambda key: None
+
+
+@adapter("moto.s3.models")
+def _completed_uploads_are_their_parts(module: Any) -> None:
+    complete = module.FakeMultipart.complete
+
+    def completed(upload: Any, body: Any) -> Any:
+        chosen = list(body)
+        made = complete(upload, iter(chosen))
+        at = moment.current()
+        if at is not None:
+            contents = [upload.parts[number]._value_buffer.content for number, _ in chosen]
+            at.body = Carried(sum(contents, EMPTY), made[0])
+        return made
+
+    module.FakeMultipart.complete = completed
 
 
 @adapter("moto.s3.utils")

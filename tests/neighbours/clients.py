@@ -83,7 +83,7 @@ def connect(
             service,
             operation,
         )
-        answer = asyncio.run_coroutine_threadsafe(neighbours.handle(call, arrived), loop).result(60)
+        answer = asyncio.run_coroutine_threadsafe(neighbours.handle(call, arrived), loop).result(300)
         assert isinstance(answer.body, bytes)
         return AWSResponse(request.url, answer.status, answer.headers, _Raw(answer.body))
 
