@@ -269,7 +269,13 @@ class LocalFleet:
         """End what has been idle for too long, by the clock."""
         while True:
             await self._rested.wait()
-            idle = [environment for waiting in self._idle.values() for environment in waiting]
+            # Provisioned ones are to be there when nobody has called for hours.
+            idle = [
+                environment
+                for waiting in self._idle.values()
+                for environment in waiting
+                if environment.spec.initialization_type == "on-demand"
+            ]
             limit = self._settings.idle_seconds
             due = [each for each in idle if each.idle_since + limit <= self._clock.time()]
             for environment in due:
