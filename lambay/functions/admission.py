@@ -25,21 +25,23 @@ class Admission:
         self._unreserved: dict[str, int] = {}
         resources.on_change(self._unreserved.clear)
 
-    def enter(self, function_key: str, place: str, reserved: int | None) -> bool:
+    def enter(
+        self, function_key: str, place: str, reserved: int | None, *, provisioned: bool = False
+    ) -> bool:
         """Count one more invocation; whether it counts in the shared part, as `leave` wants to know.
 
-        `place` is `ACCOUNT/REGION`. Raises TooManyRequestsException.
+        `place` is `ACCOUNT/REGION`. A `provisioned` one has its place already, beside the shared part.
+        Raises TooManyRequestsException.
         """
         running = self._running[function_key]
-        if reserved is not None:
-            if running >= reserved:
-                raise throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
-        elif self._shared[place] >= self.unreserved(place):
+        if reserved is not None and running >= reserved:
+            raise throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
+        shared = reserved is None and not provisioned
+        if shared and self._shared[place] >= self.unreserved(place):
             raise throttled("ConcurrentInvocationLimitExceeded")
-        else:
-            self._shared[place] += 1
+        self._shared[place] += shared
         self._running[function_key] = running + 1
-        return reserved is None
+        return shared
 
     def leave(self, function_key: str, place: str, shared: bool) -> None:
         """An invocation that `enter` counted is over."""
@@ -57,14 +59,18 @@ class Admission:
         return sum(self._running.values())
 
     def unreserved(self, place: str) -> int:
-        """The account's concurrency in a Region less what functions there have reserved."""
+        """The account's concurrency in a Region less what functions have reserved or provisioned."""
         known = self._unreserved.get(place)
         if known is None:
-            reserved = sum(
-                function.reserved_concurrency or 0
-                for function in self._resources.functions.under(f"{place}/")
+            functions = self._resources.functions.under(f"{place}/")
+            taken = sum(function.reserved_concurrency or 0 for function in functions)
+            without = {function.key for function in functions if function.reserved_concurrency is None}
+            taken += sum(
+                config.wanted
+                for config in self._resources.provisioned.under(f"{place}/")
+                if config.function_key in without
             )
-            known = self._unreserved[place] = ACCOUNT_CONCURRENCY - reserved
+            known = self._unreserved[place] = ACCOUNT_CONCURRENCY - taken
         return known
 
 

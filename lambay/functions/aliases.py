@@ -86,7 +86,8 @@ class AliasOperations(Operations):
             if alias is None:
                 return {}
             changes = [self._resources.aliases.remove(alias.key)]
-            for collection in (self._resources.policies, self._resources.event_invokes):
+            resources = self._resources
+            for collection in (resources.policies, resources.event_invokes, resources.provisioned):
                 if alias.key in collection:
                     changes.append(collection.remove(alias.key))
             await self._resources.commit(*changes)

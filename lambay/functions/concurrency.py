@@ -22,8 +22,17 @@ class ConcurrencyOperations(Operations):
         wanted = input["ReservedConcurrentExecutions"]
         async with self._resources.exclusive(name.key):
             function = self._function(name)
+            provisioned = sum(config.wanted for config in self._resources.provisioned.under(f"{name.key}/"))
+            if wanted < provisioned:
+                raise invalid(
+                    f" ReservedConcurrentExecutions  {wanted} should not be lower than function's total "
+                    f"provisioned concurrency [{provisioned}]."
+                )
             left = self._room.admission.unreserved(f"{name.account}/{name.region}")
-            if left + (function.reserved_concurrency or 0) - wanted < UNRESERVED_MINIMUM:
+            taken = (
+                function.reserved_concurrency if function.reserved_concurrency is not None else provisioned
+            )
+            if left + taken - wanted < UNRESERVED_MINIMUM:
                 raise invalid(
                     "Specified ReservedConcurrentExecutions for function decreases account's "
                     f"UnreservedConcurrentExecution below its minimum value of [{UNRESERVED_MINIMUM}]."

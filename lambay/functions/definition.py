@@ -176,10 +176,12 @@ class DefinitionOperations(Operations):
         changes = [resources.functions.remove(name.key)]
         changes += [resources.versions.remove(version.key) for version in versions]
         changes += [resources.aliases.remove(alias.key) for alias in resources.aliases.under(under)]
-        changes += [
-            resources.event_invokes.remove(config.key) for config in resources.event_invokes.under(under)
-        ]
-        for collection in (resources.policies, resources.runtime_managements):
+        for collection in (
+            resources.policies,
+            resources.event_invokes,
+            resources.runtime_managements,
+            resources.provisioned,
+        ):
             changes += [collection.remove(key) for key, _ in collection.items() if key.startswith(under)]
         await resources.commit(*changes)
         await self._room.queue.forget(name.key)
@@ -203,7 +205,12 @@ class DefinitionOperations(Operations):
             )
         key = version.key
         changes = [resources.versions.remove(key)]
-        for collection in (resources.policies, resources.event_invokes, resources.runtime_managements):
+        for collection in (
+            resources.policies,
+            resources.event_invokes,
+            resources.runtime_managements,
+            resources.provisioned,
+        ):
             if key in collection:
                 changes.append(collection.remove(key))
         await resources.commit(*changes)

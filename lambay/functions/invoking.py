@@ -17,6 +17,7 @@ from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.ports import FileSystems, Fleet, MountSource
+from lambay.functions.provisioning import Provisioning
 from lambay.functions.records import Version
 from lambay.functions.rendering import environment_key, function_arn
 from lambay.functions.resources import Resources
@@ -81,12 +82,15 @@ class Invoker:
         fleet: Fleet,
         file_systems: FileSystems,
         admission: Admission,
+        provisioning: Provisioning,
     ) -> None:
         self._resources = resources
         self._code = code
         self._fleet = fleet
         self._file_systems = file_systems
         self._admission = admission
+        self._provisioning = provisioning
+        provisioning.spec_of = self._spec_of
         self._targets: dict[tuple[str, str, str, str | None], Target] = {}
         self._generation = 0
         resources.on_change(self._forget)
@@ -163,11 +167,18 @@ class Invoker:
         chosen = target.choose()
         version = chosen.version
         check_active(version)
-        shared = self._admission.enter(target.name.key, target.place, target.reserved)
+        pool = self._provisioning.pool(version)
+        if pool is not None and pool.busy >= pool.ready:
+            pool = None
+        shared = self._admission.enter(
+            target.name.key, target.place, target.reserved, provisioned=pool is not None
+        )
+        if pool is not None:
+            pool.busy += 1
         try:
             if chosen.access_point:
                 await self._mounting(chosen)
-            environment = await self._fleet.acquire(chosen.spec)
+            environment = await self._fleet.acquire(pool.spec(chosen.spec) if pool else chosen.spec)
             try:
                 outcome = await self._fleet.invoke(environment, invocation)
             finally:
@@ -176,7 +187,18 @@ class Invoker:
             raise _refusal(failure, chosen) from failure
         finally:
             self._admission.leave(target.name.key, target.place, shared)
+            if pool is not None:
+                pool.busy -= 1
+        if pool is not None and outcome.error is not None:
+            self._provisioning.replace_lost(pool)
         return Invoked(outcome, version.version)
+
+    async def _spec_of(self, version: Version) -> EnvironmentSpec:
+        """For environments that are made before anybody calls."""
+        runnable = await self._runnable(version)
+        if runnable.access_point:
+            await self._mounting(runnable)
+        return runnable.spec
 
     async def _mounting(self, chosen: Runnable) -> None:
         """Bring the spec up to date with what EFS says of the access point now."""
@@ -188,6 +210,9 @@ class Invoker:
         except AWSError as error:
             _log.info("%s: mount of %s refused: %s", version.key, chosen.access_point, error)
             raise MountFailure(error.message) from error
+        vpc = version.configuration.vpc
+        if vpc is not None and not any(_serves(source, zone) for zone in vpc.zones):
+            raise MountConnectivityFailure(f"no mount target is available in {', '.join(vpc.zones)}")
         if source != chosen.source:
             create, posix = source.create, source.posix
             mounted = FileSystemMount(
@@ -200,6 +225,11 @@ class Invoker:
                 backing=source.backing,
             )
             chosen.spec, chosen.source = dataclasses.replace(chosen.spec, file_system=mounted), source
+
+
+def _serves(source: MountSource, zone: str) -> bool:
+    target = source.mount_targets.get(zone)
+    return target is not None and target.state == "available"
 
 
 def check_active(version: Version) -> None:

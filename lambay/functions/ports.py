@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,6 +68,11 @@ class Posix(Protocol):
     def gids(self) -> tuple[int, ...]: ...
 
 
+class MountTarget(Protocol):
+    @property
+    def state(self) -> str: ...
+
+
 class MountSource(Protocol):
     """Where an access point leads, as fsd mounts it."""
 
@@ -83,6 +88,8 @@ class MountSource(Protocol):
     def posix(self) -> Posix | None: ...
     @property
     def read_only(self) -> bool: ...
+    @property
+    def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
 class FileSystems(Protocol):

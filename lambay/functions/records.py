@@ -27,12 +27,16 @@ class Code(msgspec.Struct, frozen=True):
 
 
 class Vpc(msgspec.Struct, frozen=True):
-    """Where a function's network interfaces are. No VPC is `vpc_id` and both lists empty."""
+    """Where a function's network interfaces are. No VPC is `vpc_id` and both lists empty.
+
+    `zones` are the subnets' Availability Zones, by name.
+    """
 
     subnet_ids: tuple[str, ...] = ()
     security_group_ids: tuple[str, ...] = ()
     vpc_id: str = ""
     ipv6: bool = False
+    zones: tuple[str, ...] = ()
 
 
 class FileSystem(msgspec.Struct, frozen=True):
@@ -223,6 +227,25 @@ class NetworkInterface(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.account}/{self.region}/{self.subnet}/{'+'.join(self.security_groups)}"
+
+
+class Provisioned(msgspec.Struct, frozen=True):
+    """How many environments of a version, or of an alias's versions, are to be initialised."""
+
+    account: str
+    region: str
+    function: str
+    qualifier: str
+    wanted: int
+    last_modified: datetime
+
+    @property
+    def function_key(self) -> str:
+        return f"{self.account}/{self.region}/{self.function}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.function_key}/{self.qualifier}"
 
 
 class EventSourceMapping(msgspec.Struct, frozen=True):

@@ -59,10 +59,11 @@ class Requirements:
         if len({subnet.vpc for subnet in subnets}) > 1:
             raise invalid("Subnets are required to be in the same VPC.")
         await self._check_groups(vpc, subnets[0].vpc, account, region)
+        zones = tuple(sorted({subnet.zone for subnet in subnets}))
         for mounted in configuration.file_systems:
-            zones = sorted({subnet.zone for subnet in subnets})
             await self._file_systems.check_function_zones(mounted.arn, zones, account=account, region=region)
-        return msgspec.structs.replace(configuration, vpc=msgspec.structs.replace(vpc, vpc_id=subnets[0].vpc))
+        placed = msgspec.structs.replace(vpc, vpc_id=subnets[0].vpc, zones=zones)
+        return msgspec.structs.replace(configuration, vpc=placed)
 
     async def _subnet(self, subnet: str, account: str, region: str) -> Subnet:
         try:

@@ -19,6 +19,7 @@ from lambay.functions.records import (
     LayerVersion,
     NetworkInterface,
     Policy,
+    Provisioned,
     RuntimeManagement,
     Version,
 )
@@ -40,6 +41,7 @@ class Resources:
         self.runtime_managements = store.collection("lambda.runtime-managements", RuntimeManagement)
         self.interfaces = store.collection("lambda.interfaces", NetworkInterface)
         self.event_sources = store.collection("lambda.event-source-mappings", EventSourceMapping)
+        self.provisioned = store.collection("lambda.provisioned-concurrency", Provisioned)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

@@ -22,6 +22,8 @@ from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
 from lambay.functions.permissions import PermissionOperations
 from lambay.functions.ports import FileSystems, Fleet, Neighbours, Network
+from lambay.functions.provisioned import ProvisionedOperations
+from lambay.functions.provisioning import Provisioning
 from lambay.functions.queue_pollers import QueuePollers
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
@@ -46,6 +48,7 @@ class Functions(
     EventInvokeOperations,
     SettingsOperations,
     EventSourceOperations,
+    ProvisionedOperations,
     InvokeOperations,
 ):
     """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""
@@ -65,7 +68,8 @@ class Functions(
         resources = Resources(store)
         code = CodeStore(settings.data_dir / "code")
         self._admission = Admission(resources)
-        invoker = Invoker(resources, code, fleet, file_systems, self._admission)
+        self._provisioning = Provisioning(resources, fleet, clock)
+        invoker = Invoker(resources, code, fleet, file_systems, self._admission, self._provisioning)
         queue = EventQueue(
             settings.data_dir / "events.db", resources, invoker, Delivery(resources, neighbours, clock), clock
         )
@@ -88,6 +92,7 @@ class Functions(
     async def start(self) -> None:
         """Take up what a crash interrupted: Pending functions settle, queued events are invoked with."""
         self._room.lifecycle.resume()
+        self._provisioning.start()
         await self._room.queue.start()
         for mapping in self._resources.event_sources:
             if mapping.enabled:
@@ -96,6 +101,7 @@ class Functions(
     async def stop(self) -> None:
         """End the room's tasks. Environments are the fleet's to end."""
         await self._pollers.stop_all()
+        await self._provisioning.stop()
         await self._room.queue.stop()
         await self._room.lifecycle.stop()
         self._room.queue.close()

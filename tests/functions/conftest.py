@@ -45,6 +45,8 @@ class FakeFleet:
     runs: list[tuple[EnvironmentSpec, Invocation]] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
+    acquired: list[EnvironmentSpec] = field(default_factory=list)
+    failure: Exception | None = None
     lent: int = 0
 
     def runtimes(self) -> Sequence[Runtime]:
@@ -58,7 +60,10 @@ class FakeFleet:
         self.prepared.append(runtime)
 
     async def acquire(self, spec: EnvironmentSpec) -> EnvironmentSpec:
+        if self.failure is not None:
+            raise self.failure
         self.lent += 1
+        self.acquired.append(spec)
         return spec
 
     async def invoke(self, environment: EnvironmentSpec, invocation: Invocation) -> Outcome:
@@ -116,6 +121,11 @@ class FakeNeighbours:
 
 
 @dataclass(frozen=True)
+class FakeTarget:
+    state: str = "available"
+
+
+@dataclass(frozen=True)
 class FakeSource:
     volume: str = "fs-0123456789abcdef0"
     backing: Path | None = None
@@ -123,6 +133,9 @@ class FakeSource:
     create: CreationInfo | None = None
     posix: PosixUser | None = field(default_factory=lambda: PosixUser(1001, 1001))
     read_only: bool = False
+    mount_targets: Mapping[str, FakeTarget] = field(
+        default_factory=lambda: {zone: FakeTarget() for zone in ("us-east-1a", "us-east-1c")}
+    )
 
 
 @dataclass

@@ -22,7 +22,7 @@ from lambay.runtime import (
     SandboxFailure,
 )
 
-from .conftest import ACCESS_POINT, ACCOUNT, REGION, FakeSource, World, failing, minimal
+from .conftest import ACCESS_POINT, ACCOUNT, REGION, FakeSource, FakeTarget, World, failing, minimal
 
 ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
 VPC: dict[str, Any] = {
@@ -186,6 +186,15 @@ async def test_an_environments_failure_has_its_own_error(
     error = await refused(world)
     assert (error.code, text in error.message) == (code, True)
     assert world.functions.summary()["running"] == 0
+
+
+async def test_a_function_whose_zone_lost_its_mount_target_cannot_connect(world: World) -> None:
+    await world.create(**VPC)
+    world.file_systems.source = FakeSource(mount_targets={"us-east-1c": FakeTarget()})
+    assert (await refused(world)).code == "EFSMountConnectivityException"
+    world.file_systems.source = FakeSource(mount_targets={"us-east-1a": FakeTarget("deleting")})
+    assert (await refused(world)).code == "EFSMountConnectivityException"
+    assert world.fleet.runs == []
 
 
 async def test_a_refused_mount_fails_the_invocation_and_is_tried_again(world: World) -> None:
