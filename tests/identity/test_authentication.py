@@ -19,7 +19,6 @@ from lambay.store import Store
 from .conftest import ACCOUNT, Key
 from .signing import signed
 
-
 HEADERS = {"logs": {"X-Amz-Target": "Logs_20140328.DescribeLogGroups"}}
 
 
