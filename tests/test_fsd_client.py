@@ -31,7 +31,7 @@ async def serve(reader, writer):
         match request["op"]:
             case "hello":
                 answer(request, {"version": "9.9", "pid": os.getpid(), "transport": "classic", "more": 1})
-            case "volume.usage" | "reset" if request["volume"] == "late":
+            case "volume.usage" | "reset" | "mount" if request["volume"] == "late":
                 late.append(request)
             case "volume.usage":
                 answer(request, {"bytes": 4096, "files": 2})
@@ -129,6 +129,16 @@ async def test_a_mount_goes_over_whole(fsd: Fsd, binary: Path) -> None:
     assert (await fsd.mount(mount("m-1"))).connection == 999999
     assert '"create":{"uid":1,"gid":2,"mode":488}' in journal(binary)
     assert '"posix":{"uid":1000,"gid":1000,"gids":[5,6]}' in journal(binary)
+
+
+async def test_a_mount_that_nobody_waits_for_is_undone(fsd: Fsd, binary: Path) -> None:
+    waiting = asyncio.create_task(fsd.mount(Mount(mount="m-1", volume="late", mountpoint="/nowhere/at/all")))
+    await fsd.hello()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await fsd.hello()
+    assert '"op":"unmount","mount":"m-1"' in journal(binary)
+    assert fsd.mounts_of("late") == []
 
 
 async def test_counters_of_thousands_of_mounts_fit_in_one_answer(fsd: Fsd) -> None:

@@ -9,7 +9,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,7 +79,7 @@ class Fsd:
         self._up = asyncio.Event()
         self._stopping = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
-        self._logs: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._hello: Hello | None = None
 
     def on_death(self, listener: OnDeath) -> None:
@@ -140,6 +140,10 @@ class Fsd:
             mounted = await self._call("mount", msgspec.to_builtins(mount), Mounted)
         except FsdError:
             self._mounts.pop(mount.mount, None)
+            raise
+        except asyncio.CancelledError:
+            # It may come to stand after all, and nobody is left who would undo it.
+            self._keep(self.unmount(mount.mount))
             raise
         if mount.mount in self._mounts:
             self._connections[mount.mount] = mounted.connection
@@ -335,10 +339,10 @@ class Fsd:
         self._socket.unlink(missing_ok=True)
         self._pid_file.unlink(missing_ok=True)
 
-    def _keep(self, work: Any) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._logs.add(task)
-        task.add_done_callback(self._logs.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _end_earlier(pid_file: Path, socket: str) -> None:
