@@ -7,7 +7,6 @@ or for those named; pip needs the network then, nothing does later.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import platform
@@ -16,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lambay.runtime.interpreters import RUNTIMES, Interpreter, find
+from lambay.runtime.interpreters import Interpreter
 
 _CURRENT = (
     "awslambdaric==4.2.2",
@@ -41,7 +40,6 @@ _PINS = {
         "s3transfer==0.11.5",
         "simplejson==3.20.2",
         "six==1.17.0",
-        "snapshot-restore-py==1.0.0",
         "urllib3==1.26.20",
     ),
     "python3.9": (
@@ -58,6 +56,10 @@ _PINS = {
     ),
 }
 _STAMP = ".pins"
+
+
+class PackagesUnavailable(Exception):
+    """pip could not get the packages; the text is its last word."""
 
 
 def directory() -> Path:
@@ -79,7 +81,7 @@ def built(runtime: str) -> Path | None:
 
 
 def build(interpreter: Interpreter) -> Path:
-    """Install the pinned packages unless they are there. Raises CalledProcessError where pip fails."""
+    """Install the pinned packages unless they are there. Raises PackagesUnavailable."""
     runtime = interpreter.runtime
     ready = built(runtime)
     if ready is not None:
@@ -90,26 +92,14 @@ def build(interpreter: Interpreter) -> Path:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--python-version", runtime.removeprefix("python"), "--no-compile"]
     command += ["--implementation", "cp", "--target", str(fresh), "--root-user-action=ignore", *pins(runtime)]
-    subprocess.run(command, check=True)
+    installed = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if installed.returncode != 0:
+        words = installed.stderr.strip().splitlines() or [f"pip ended with status {installed.returncode}"]
+        raise PackagesUnavailable(f"the packages of {runtime} cannot be installed: {words[-1]}")
     # A sandbox sees them read-only at /var/runtime: compile for that path, here and now.
-    subprocess.run(
-        [
-            interpreter.executable,
-            "-I",
-            "-m",
-            "compileall",
-            "-q",
-            "-j0",
-            "--invalidation-mode",
-            "unchecked-hash",
-            "-s",
-            str(fresh),
-            "-p",
-            "/var/runtime",
-            fresh,
-        ],
-        check=True,
-    )
+    compile_all: list[str | Path] = [interpreter.executable, "-I", "-m", "compileall", "-q", "-j0"]
+    compile_all += ["--invalidation-mode", "unchecked-hash", "-d", "/var/runtime", fresh]
+    subprocess.run(compile_all, check=True)
     (fresh / _STAMP).write_text(_fingerprint(runtime))
     for path in (fresh, *fresh.rglob("*")):
         os.chmod(path, path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
@@ -120,27 +110,3 @@ def build(interpreter: Interpreter) -> Path:
 
 def _fingerprint(runtime: str) -> str:
     return hashlib.sha256("\n".join((platform.machine(), *pins(runtime))).encode()).hexdigest()
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m lambay.runtime.packages", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("runtimes", nargs="*", metavar="python3.X", help="default: all that the host has")
-    wanted = parser.parse_args(arguments).runtimes
-    unknown = [name for name in wanted if name not in RUNTIMES]
-    if unknown:
-        parser.error(f"runtimes: {', '.join(unknown)} is not one of {', '.join(RUNTIMES)}")
-    missing = 0
-    for runtime in wanted or RUNTIMES:
-        interpreter = find(runtime)
-        if interpreter is None:
-            missing += runtime in wanted
-            print(f"{runtime}: no interpreter on this host")
-        else:
-            print(f"{runtime}: {build(interpreter)} for {interpreter.executable}", flush=True)
-    return 1 if missing else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Every Python runtime that this host has runs functions; what it takes to have one more is told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lambay.runtime import packages
+from lambay.runtime.interpreters import Interpreter, find
+from lambay.runtime.packages.__main__ import main
+
+from .arrange import Bench
+
+
+async def test_every_runtime_of_the_host_runs_functions(bench: Bench) -> None:
+    available = [runtime.name for runtime in bench.fleet.runtimes() if runtime.available]
+    source = """
+        import sys, boto3, logging
+        def handler(event, context):
+            logging.getLogger().warning("seen")
+            return ["python%d.%d" % sys.version_info[:2], sys.path[:4], boto3.__file__]
+        """
+
+    assert f"python3.{sys.version_info.minor}" in available
+    for name in available:
+        spec = bench.function(source, runtime=name)
+        version, path, boto3 = await bench.answer(spec)
+
+        layer = f"/opt/python/lib/{name}/site-packages"
+        assert version == name
+        assert path == ["/var/task", layer, "/opt/python", "/var/runtime"]
+        assert boto3 == "/var/runtime/boto3/__init__.py"
+        assert "\tseen\n" in await bench.log(spec)
+
+
+def test_an_interpreter_below_usr_runs_in_place_and_another_at_var_lang() -> None:
+    system = Interpreter("python3.11", Path("/usr/bin/python3.11"), Path("/usr"))
+    other = Interpreter("python3.12", Path("/opt/py/bin/python3.12"), Path("/opt/py"))
+
+    assert system.sandbox_executable == Path("/usr/bin/python3.11")
+    assert other.sandbox_executable == Path("/var/lang/bin/python3.12")
+
+
+def test_an_unknown_runtime_is_not_found() -> None:
+    assert find("python3.2") is None
+
+
+def test_built_packages_are_known_by_their_pins() -> None:
+    own = f"python3.{sys.version_info.minor}"
+
+    assert packages.built(own) == packages.directory() / own
+    assert packages.built("python3.2") is None
+
+
+def test_building_what_is_built_does_nothing(capsys) -> None:  # type: ignore[no-untyped-def]
+    own = f"python3.{sys.version_info.minor}"
+    before = (packages.directory() / own).stat().st_ino
+
+    status = main([own])
+
+    assert status == 0
+    assert (packages.directory() / own).stat().st_ino == before
+    assert str(packages.directory() / own) in capsys.readouterr().out
