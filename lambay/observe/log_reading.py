@@ -16,6 +16,9 @@ PAGE_EVENTS = 10_000
 _TOKEN = re.compile(r"(?P<direction>[fb])/(?P<timestamp>[0-9]{20})(?P<id>[0-9]{36})/s")
 _ROWS_A_FETCH = 256
 
+Row = tuple[int, int, int, int, str]
+"""Event id, stream id, timestamp, ingestion time, message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -64,11 +67,12 @@ def stream_page(
     rows = _rows(connection, "stream_id = ?", (stream_id,), low, high, descending=backward, limit=limit)
     events: list[Event] = []
     size = 0
-    for event in rows:
-        size += event_bytes(event.message)
+    streams = _StreamNames(connection)
+    for arrival, stream_id, timestamp, ingested_ms, message in rows:
+        size += event_bytes(message)
         if events and size > PAGE_BYTES:
             break
-        events.append(event)
+        events.append(Event(arrival, streams[stream_id], timestamp, ingested_ms, message))
     if backward:
         events.reverse()
     if not events:
@@ -118,19 +122,34 @@ def search(
     low, high = Place(start_ms, 0), Place(end_ms, 0)
     if place is not None:
         low, high = (low, min(high, place)) if descending else (max(low, place), high)
+    streams = _StreamNames(connection)
     found: list[Event] = []
     size = 0
-    for number, event in enumerate(_rows(connection, where, parameters, low, high, descending=descending)):
-        here = event.place.after if descending else event.place
-        if number % _ROWS_A_FETCH == 0 and number and enough():
-            return Found(found, here)
-        if not matches(event.message):
+    rows = _rows(connection, where, parameters, low, high, descending=descending)
+    for number, (arrival, stream_id, timestamp, ingested_ms, message) in enumerate(rows):
+        spent = number > 0 and number % _ROWS_A_FETCH == 0 and enough()
+        if not spent and not matches(message):
             continue
-        size += event_bytes(event.message)
-        if len(found) == limit or (found and size > PAGE_BYTES):
-            return Found(found, here)
+        size += event_bytes(message)
+        event = Event(arrival, streams[stream_id], timestamp, ingested_ms, message)
+        if spent or len(found) == limit or (found and size > PAGE_BYTES):
+            return Found(found, event.place.after if descending else event.place)
         found.append(event)
     return Found(found, None)
+
+
+class _StreamNames(dict[int, str]):
+    """Names of streams by id, read when they are first asked for."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def __missing__(self, stream_id: int) -> str:
+        query = "SELECT name FROM log_streams WHERE id = ?"
+        (name,) = self._connection.execute(query, (stream_id,)).fetchone() or ("",)
+        self[stream_id] = str(name)
+        return self[stream_id]
 
 
 def _rows(
@@ -142,14 +161,13 @@ def _rows(
     *,
     descending: bool,
     limit: int = -1,
-) -> Iterator[Event]:
+) -> Iterator[Row]:
     order = "DESC" if descending else "ASC"
     cursor = connection.execute(
-        "SELECT e.id, (SELECT name FROM log_streams WHERE id = e.stream_id), timestamp, ingested_ms, message "
-        f"FROM log_events e WHERE {where} AND (timestamp, id) >= (?, ?) AND (timestamp, id) < (?, ?) "
+        "SELECT id, stream_id, timestamp, ingested_ms, message "
+        f"FROM log_events WHERE {where} AND (timestamp, id) >= (?, ?) AND (timestamp, id) < (?, ?) "
         f"ORDER BY timestamp {order}, id {order} LIMIT ?",
         (*parameters, low.timestamp, low.id, high.timestamp, high.id, limit),
     )
     while rows := cursor.fetchmany(_ROWS_A_FETCH):
-        for row in rows:
-            yield Event(*row)
+        yield from rows
