@@ -87,7 +87,12 @@ class AliasOperations(Operations):
                 return {}
             changes = [self._resources.aliases.remove(alias.key)]
             resources = self._resources
-            for collection in (resources.policies, resources.event_invokes, resources.provisioned):
+            for collection in (
+                resources.policies,
+                resources.event_invokes,
+                resources.provisioned,
+                resources.urls,
+            ):
                 if alias.key in collection:
                     changes.append(collection.remove(alias.key))
             await self._resources.commit(*changes)

@@ -181,6 +181,7 @@ class DefinitionOperations(Operations):
             resources.event_invokes,
             resources.runtime_managements,
             resources.provisioned,
+            resources.urls,
         ):
             changes += [collection.remove(key) for key, _ in collection.items() if key.startswith(under)]
         await resources.commit(*changes)

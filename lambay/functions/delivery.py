@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from lambay.clock import Clock
 from lambay.functions.names import FunctionName
 from lambay.functions.ports import Neighbours
 from lambay.functions.records import LATEST, EventInvoke
+from lambay.functions.rendering import iso_timestamp
 from lambay.functions.resources import Resources
 from lambay.runtime import Outcome
 
@@ -116,7 +116,7 @@ class Delivery:
     def _record(self, ended: Ended) -> dict[str, Any]:
         record: dict[str, Any] = {
             "version": "1.0",
-            "timestamp": _iso(self._clock.now()),
+            "timestamp": iso_timestamp(self._clock.now()),
             "requestContext": {
                 "requestId": ended.request_id,
                 "functionArn": _qualified(ended.name),
@@ -136,10 +136,6 @@ class Delivery:
 
 def _qualified(name: FunctionName) -> str:
     return name.qualified(name.qualifier or LATEST)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
 def _dead_letter_attributes(ended: Ended) -> dict[str, Any]:

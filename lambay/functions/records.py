@@ -229,6 +229,39 @@ class NetworkInterface(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.subnet}/{'+'.join(self.security_groups)}"
 
 
+class Cors(msgspec.Struct, frozen=True):
+    """Cross-origin settings of a function URL; `max_age` in seconds."""
+
+    credentials: bool = False
+    headers: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: int = 0
+
+
+class FunctionUrl(msgspec.Struct, frozen=True):
+    """An HTTP address of a function or of one of its aliases."""
+
+    account: str
+    region: str
+    function: str
+    qualifier: str
+    url_id: str
+    auth_type: Literal["NONE", "AWS_IAM"]
+    created: datetime
+    last_modified: datetime
+    cors: Cors | None = None
+
+    @property
+    def function_key(self) -> str:
+        return f"{self.account}/{self.region}/{self.function}"
+
+    @property
+    def key(self) -> str:
+        return f"{self.function_key}/{self.qualifier}"
+
+
 class Provisioned(msgspec.Struct, frozen=True):
     """How many environments of a version, or of an alias's versions, are to be initialised."""
 

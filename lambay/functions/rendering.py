@@ -17,6 +17,11 @@ def timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}+0000"
 
 
+def iso_timestamp(moment: datetime) -> str:
+    """`2026-11-20T22:57:00.000Z`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
 def function_arn(version: Version, qualifier: str | None = None) -> str:
     resource = f"function:{version.name}" + (f":{qualifier}" if qualifier else "")
     return arn("lambda", version.region, version.account, resource)

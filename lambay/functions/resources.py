@@ -15,6 +15,7 @@ from lambay.functions.records import (
     EventInvoke,
     EventSourceMapping,
     Function,
+    FunctionUrl,
     Layer,
     LayerVersion,
     NetworkInterface,
@@ -42,6 +43,7 @@ class Resources:
         self.interfaces = store.collection("lambda.interfaces", NetworkInterface)
         self.event_sources = store.collection("lambda.event-source-mappings", EventSourceMapping)
         self.provisioned = store.collection("lambda.provisioned-concurrency", Provisioned)
+        self.urls = store.collection("lambda.function-urls", FunctionUrl)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

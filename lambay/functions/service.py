@@ -31,6 +31,7 @@ from lambay.functions.room import Room
 from lambay.functions.runtimes import Runtimes
 from lambay.functions.settings_operations import SettingsOperations
 from lambay.functions.tags import TagOperations
+from lambay.functions.urls import UrlOperations
 from lambay.functions.versions import VersionOperations
 from lambay.http import Request, Response
 from lambay.settings import Settings
@@ -49,6 +50,7 @@ class Functions(
     SettingsOperations,
     EventSourceOperations,
     ProvisionedOperations,
+    UrlOperations,
     InvokeOperations,
 ):
     """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""
@@ -73,10 +75,11 @@ class Functions(
         queue = EventQueue(
             settings.data_dir / "events.db", resources, invoker, Delivery(resources, neighbours, clock), clock
         )
+        endpoint = f"http://{settings.host}:{settings.port}"
         room = Room(
             resources=resources,
             code=code,
-            locations=Locations(code, clock, f"http://{settings.host}:{settings.port}"),
+            locations=Locations(code, clock, endpoint),
             requirements=Requirements(neighbours, network, file_systems),
             lifecycle=Lifecycle(resources, code, Interfaces(resources, network), fleet),
             admission=self._admission,
@@ -87,6 +90,7 @@ class Functions(
         )
         self._room = room
         self._invoker = invoker
+        self._endpoint = endpoint
         self._pollers = QueuePollers(resources, invoker, neighbours, clock)
 
     async def start(self) -> None:
@@ -129,4 +133,5 @@ class Functions(
             "running": self._admission.total(),
             "queued_events": len(self._room.queue),
             "event_source_mappings": len(resources.event_sources),
+            "function_urls": len(resources.urls),
         }

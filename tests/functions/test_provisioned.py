@@ -147,7 +147,8 @@ async def test_what_cannot_be_provisioned(published: World) -> None:
     assert error.message.startswith("Alias can't be used for Provisioned Concurrency configuration")
     error = await refused(published, "PutFunctionConcurrency", ReservedConcurrentExecutions=1)
     assert error.message == (
-        " ReservedConcurrentExecutions  1 should not be lower than function's total provisioned concurrency [2]."
+        " ReservedConcurrentExecutions  1 should not be lower than function's total provisioned "
+        "concurrency [2]."
     )
     await published("PutFunctionConcurrency", FunctionName="f", ReservedConcurrentExecutions=2)
     error = await refused(published, put, Qualifier="1", ProvisionedConcurrentExecutions=3)
