@@ -313,7 +313,8 @@ def settings(target: Target) -> str:
     connection = http.client.HTTPConnection(target.endpoint.removeprefix("http://"))
     connection.request("GET", "/_lambay/status")
     status = json.loads(connection.getresponse().read())
-    return f"function memory {MEMORY} MB; file server {json.dumps(status['file_server'])}; signatures checked, identity, locks and metering on"
+    checked = "signatures checked, identity, locks and metering on"
+    return f"function memory {MEMORY} MB; file server {json.dumps(status['file_server'])}; {checked}"
 
 
 def show(rows: dict[str, dict[str, str]]) -> None:

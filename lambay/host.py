@@ -55,7 +55,7 @@ def _effective_capabilities() -> int:
 
 def _devices() -> Iterator[str]:
     if not Path("/dev/fuse").exists():
-        yield "/dev/fuse: the kernel's FUSE module carries every file system; load it (modprobe fuse) or pass the device in"
+        yield "/dev/fuse: FUSE carries every file system; load the module (modprobe fuse) or pass the device in"
     if not Path("/dev/loop-control").exists():
         yield "/dev/loop-control: loop devices carry a function's /tmp; load the module (modprobe loop) or pass it in"
 

@@ -23,9 +23,9 @@ SERVICES: tuple[type[Service], ...] = (FileSystems, Functions, Logs, SecurityTok
 
 _HEAD = """# Coverage
 
-Made from the code by `scripts/write_coverage.py`; a test keeps it true. An operation of a service of Lambay's own is complete unless
-its line says otherwise; one that is absent answers `NotImplementedException` with its name. Every other service is moto's; see
-[neighbours.md](neighbours.md).
+Made from the code by `scripts/write_coverage.py`; a test keeps it true. An operation of a service of Lambay's own is
+complete unless its line says otherwise; one that is absent answers `NotImplementedException` with its name. Every other
+service is moto's; see [neighbours.md](neighbours.md).
 """
 
 

@@ -45,5 +45,5 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
 
 
 def test_time_never_goes_back() -> None:
-    with pytest.raises(ValueError, match="by: .* is negative"):
+    with pytest.raises(ValueError, match=r"by: .* is negative"):
         Clock().advance(timedelta(seconds=-1))

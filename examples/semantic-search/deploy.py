@@ -161,9 +161,11 @@ def function(
 
 def until(describe: Any) -> Any:
     """What `describe` returns once every resource in it is available; AWS offers no waiter for EFS."""
-    while any(resource["LifeCycleState"] != "available" for resource in (found := describe())):
+    while True:
+        found = describe()
+        if all(resource["LifeCycleState"] == "available" for resource in found):
+            return found
         time.sleep(0.1)
-    return found
 
 
 def deploy() -> dict[str, str]:

@@ -25,6 +25,12 @@ APPEND = """
         os.close(fd)
         return event["line"]
 """
+AWAIT = """
+    import os, time
+    def handler(event, context):
+        while not os.path.exists("/mnt/efs/{name}"):
+            time.sleep(0.01)
+"""
 READ = "def handler(event, context): return open('/mnt/efs/log').read().split()"
 
 
@@ -74,11 +80,16 @@ def test_a_stop_during_an_invocation_is_clean(own_lambay: Lambay) -> None:
     deploy = Deployer(own_lambay)
     point = deploy.access_point(deploy.file_system())
     started = deploy.function(
-        "import time, os\ndef handler(event, context):\n    open('/mnt/efs/started', 'w').close()\n    time.sleep(60)",
+        """
+        import time
+        def handler(event, context):
+            open("/mnt/efs/started", "w").close()
+            time.sleep(60)
+        """,
         point,
     )
     waiter = deploy.function(
-        "import os, time\ndef handler(event, context):\n    while not os.path.exists('/mnt/efs/started'): time.sleep(.01)",
+        AWAIT.format(name="started"),
         point,
     )
 
@@ -96,7 +107,7 @@ def test_a_stop_during_an_invocation_is_clean(own_lambay: Lambay) -> None:
 
 
 def test_everything_is_there_after_a_restart(own_lambay: Lambay, working: Any) -> None:
-    deploy, append, read = working
+    _, append, read = working
     before = described(own_lambay)
     own_lambay.stop()
     own_lambay.start()
@@ -158,7 +169,7 @@ def test_a_file_server_killed_under_an_invocation_ends_it_with_an_error(own_lamb
         point,
     )
     watch = deploy.function(
-        "import os, time\ndef handler(event, context):\n    while not os.path.exists('/mnt/efs/busy'): time.sleep(.01)",
+        AWAIT.format(name="busy"),
         point,
     )
     outcome: list[Any] = []
@@ -212,8 +223,8 @@ def test_one_data_directory_has_one_server(own_lambay: Lambay) -> None:
         Lambay(own_lambay.data_dir)
 
 
-def test_reset_empties_every_service_and_file_system(own_lambay: Lambay, working: Any) -> None:
-    deploy, *_ = working
+@pytest.mark.usefixtures("working")
+def test_reset_empties_every_service_and_file_system(own_lambay: Lambay) -> None:
     own_lambay.boto("s3").create_bucket(Bucket=unique("bucket"))
 
     own_lambay.cli("invoke", "nothing", check=False)
