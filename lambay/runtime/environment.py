@@ -160,6 +160,10 @@ class Environment:
                 self._deliver()
             ending = await running.ending
             return self._conclude(running, ending)
+        except asyncio.CancelledError:
+            # Nobody waits any more, and the function does not know: it must not get another event.
+            self.draining = True
+            raise
         finally:
             timer.cancel()
             self._running = None
@@ -177,7 +181,10 @@ class Environment:
         self.ended = True
         if self._freezing is not None:
             self._freezing.cancel()
-        self._settle(_Ending("exit", status=137))
+        killed = _Ending("exit", status=128 + 9)
+        if self._init is not None and not self._init.done():
+            self._init.set_result(killed)
+        self._settle(killed)
         await self._leave_slot()
         self._ship()
 

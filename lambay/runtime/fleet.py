@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from lambay.clock import Clock
 from lambay.runtime import interpreters, kernel, packages
@@ -115,10 +115,7 @@ class LocalFleet:
             return
         self._reaper.cancel()
         self._reaper = None
-        for environment in list(self._environments):
-            self._end(environment)
-        while self._endings:
-            await asyncio.wait(set(self._endings))
+        await self.reset()
         await self._slots.stop()
         await self._shipping.flush()
         await asyncio.to_thread(self._clear)
@@ -165,13 +162,19 @@ class LocalFleet:
             self._rested.set()
 
     async def drain(self, key_prefix: str) -> None:
-        """End the environments whose key begins so: idle ones now, busy ones after their invocation."""
-        for key in [key for key in self._idle if key.startswith(key_prefix)]:
-            for environment in self._idle.pop(key):
-                self._end(environment)
+        """End the environments whose key begins so; busy ones end with their invocation.
+
+        Returns once the idle ones have ended and their file systems are unmounted.
+        """
         for environment in self._environments:
             if environment.spec.key.startswith(key_prefix):
                 environment.draining = True
+        drained = [key for key in self._idle if key.startswith(key_prefix)]
+        await self._ended([environment for key in drained for environment in self._idle[key]])
+
+    async def reset(self) -> None:
+        """End every environment, busy ones too; their invocations end as killed."""
+        await self._ended(list(self._environments))
 
     async def flush_logs(self) -> None:
         """Return once all log events so far are written."""
@@ -252,12 +255,16 @@ class LocalFleet:
             idle.remove(environment)
         if idle is not None and not idle:
             self._idle.pop(environment.spec.key, None)
-        self._background(environment.end())
-
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(environment.end(), name="end of an environment")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
+
+    async def _ended(self, environments: Sequence[Environment]) -> None:
+        for environment in environments:
+            self._end(environment)
+        # Also those that were ending already.
+        if self._endings:
+            await asyncio.wait(set(self._endings))
 
     def _lose(self, mounts: Sequence[str]) -> None:
         lost = set(mounts)

@@ -342,3 +342,41 @@ async def test_two_instances_run_side_by_side(tmp_path: Path, bench: Bench) -> N
 
     assert here != there
     assert await bench.answer(bench.function(source)) != here
+
+
+async def test_draining_returns_when_the_file_system_is_free(bench: Bench) -> None:
+    _, spec = with_file_system(bench, ECHO)
+    await bench.answer(spec)
+
+    await bench.fleet.drain(spec.function_arn)
+
+    assert bench.file_server.mounts == {}
+
+
+async def test_a_reset_ends_busy_environments_too(bench: Bench) -> None:
+    spec = bench.function("import time\ndef handler(*_): time.sleep(60)")
+    environment = await bench.fleet.acquire(spec)
+    running = asyncio.create_task(bench.fleet.invoke(environment, invocation(spec)))
+    await asyncio.sleep(0.05)
+
+    await bench.fleet.reset()
+
+    assert (await running).error == "Unhandled"
+    bench.fleet.release(environment)
+    assert bench.fleet.status().environments == {}
+
+
+async def test_an_environment_whose_caller_went_away_gets_no_other_event(bench: Bench) -> None:
+    spec = bench.function(
+        "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event"
+    )
+    environment = await bench.fleet.acquire(spec)
+    running = asyncio.create_task(bench.fleet.invoke(environment, invocation(spec, 1)))
+    await asyncio.sleep(0.1)
+
+    running.cancel()
+    await asyncio.wait([running])
+    bench.fleet.release(environment)
+
+    assert await bench.answer(spec, 0) == 0
+    assert environment.id not in (await bench.invoke(spec, 0)).environment_id
