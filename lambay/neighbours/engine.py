@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -50,6 +51,8 @@ class Births:
         self._origin = origin
         self._hours = {(birth.module, birth.account, birth.region): birth.time for birth in known}
         self._now = now
+        # Lookups beside moto's thread may touch a backend first.
+        self._lock = threading.Lock()
         self._fresh: list[Birth] = []
 
     def moment(self, module: str, account: str, region: str) -> Moment:
@@ -62,13 +65,15 @@ class Births:
 
     def born(self, module: str, account: str, region: str, time: float) -> None:
         key = (module, account, region)
-        if key not in self._hours:
-            self._hours[key] = time
-            self._fresh.append(Birth(*key, time))
+        with self._lock:
+            if key not in self._hours:
+                self._hours[key] = time
+                self._fresh.append(Birth(*key, time))
 
     def take_fresh(self) -> list[Birth]:
         """The births since the last call, which are not durable yet."""
-        fresh, self._fresh = self._fresh, []
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
         return fresh
 
 

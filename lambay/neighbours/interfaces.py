@@ -46,13 +46,13 @@ class DerivedInterface:
 
 
 class Interfaces:
-    """The derived interfaces of all accounts and Regions. `on_engine` runs work on moto's thread.
+    """The derived interfaces of all accounts and Regions. `run` runs work on moto's thread.
 
     Errors are AWSErrors with EC2's codes.
     """
 
-    def __init__(self, on_engine: Callable[[Callable[[Engine], Any]], Awaitable[Any]]) -> None:
-        self._on_engine = on_engine
+    def __init__(self, run: Callable[[Callable[[Engine], Any]], Awaitable[Any]]) -> None:
+        self._run = run
 
     async def put(self, given: DerivedInterface, *, account: str, region: str) -> DerivedInterface:
         """Make `given` exist exactly so, replacing a derived interface of the same id; with its address.
@@ -79,7 +79,7 @@ class Interfaces:
         await self._in(account, region, lambda ec2: _remove(ec2, interface))
 
     async def _in(self, account: str, region: str, work: Callable[[Any], R]) -> R:
-        def run(engine: Engine) -> R:
+        def work_there(engine: Engine) -> R:
             from moto.core.exceptions import ServiceException
             from moto.ec2.models import ec2_backends
 
@@ -88,7 +88,7 @@ class Interfaces:
             except ServiceException as error:
                 raise AWSError(error.code, error.message, status=400) from None
 
-        result: R = await self._on_engine(run)
+        result: R = await self._run(work_there)
         return result
 
 

@@ -139,7 +139,7 @@ async def test_access_keys_keep_their_secrets(tmp_path: Path) -> None:
         await iam.create_user(UserName="ann")
         made = (await iam.create_access_key(UserName="ann"))["AccessKey"]
     async with opened(tmp_path) as neighbours:
-        secret = await neighbours.on_engine(lambda _: _secret_of(made["AccessKeyId"]))
+        secret = await neighbours.run(lambda _: _secret_of(made["AccessKeyId"]))
     assert secret == made["SecretAccessKey"]
 
 
@@ -172,7 +172,7 @@ async def test_a_failed_commit_takes_the_change_back(tmp_path: Path, monkeypatch
             raise sqlite3.OperationalError("database or disk is full")
 
         with monkeypatch.context() as patch:
-            patch.setattr(neighbours._journal, "append", full)
+            patch.setattr(neighbours._moto._journal, "append", full)
             with pytest.raises(Exception, match="could not be made durable"):
                 await iam.create_user(UserName="lost")
         users = (await iam.list_users())["Users"]
