@@ -92,9 +92,10 @@ class Histories(RuleBasedStateMachine):
             made = self.run(creation)["AccessPointId"]
             self.access_points[made], self.access_point_tokens[made] = file_system, token
 
-    @rule(data=st.data())
-    def delete_access_point(self, data: st.DataObject) -> None:
-        identifier = data.draw(st.sampled_from([*sorted(self.access_points), "fsap-00000000"]))
+    @rule(token=TOKENS)
+    def delete_access_point(self, token: str) -> None:
+        by_token = {known: identifier for identifier, known in self.access_point_tokens.items()}
+        identifier = by_token.get(token, "fsap-00000000")
         deletion = self.house.efs.delete_access_point(call(), {"AccessPointId": identifier})
         known = self.access_points.pop(identifier, None)
         self.access_point_tokens.pop(identifier, None)
