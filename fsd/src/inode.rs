@@ -94,6 +94,8 @@ pub struct Inode {
     unseen_writers: AtomicU32,
     /// A lock was taken on it at some time: closing has to look.
     pub locked: AtomicBool,
+    /// Of a directory: held while a name in it is changed in more than one step.
+    naming: Mutex<()>,
 }
 
 impl Inode {
@@ -108,11 +110,35 @@ impl Inode {
             state: Mutex::new(state),
             unseen_writers: AtomicU32::new(0),
             locked: AtomicBool::new(false),
+            naming: Mutex::default(),
         }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody else changes names in this directory meanwhile, through any mount.
+    pub fn naming(&self) -> MutexGuard<'_, ()> {
+        self.naming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same of two directories (or of one twice).
+    pub fn naming_both<'a>(
+        &'a self,
+        other: &'a Inode,
+    ) -> (MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>) {
+        match self.id.cmp(&other.id) {
+            std::cmp::Ordering::Equal => (self.naming(), None),
+            std::cmp::Ordering::Less => {
+                let first = self.naming();
+                (first, Some(other.naming()))
+            }
+            std::cmp::Ordering::Greater => {
+                let first = other.naming();
+                (first, Some(self.naming()))
+            }
+        }
     }
 
     pub fn watch(&self, mount: u64) {

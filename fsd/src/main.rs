@@ -1,5 +1,6 @@
 //! `fsd --socket PATH [--log-level LEVEL] [--transport auto|classic]`
 
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ fn main() -> ExitCode {
     };
     tracing_subscriber::fmt()
         .json()
+        // A supervisor that was killed leaves a broken pipe; that must not keep us from unmounting.
+        .log_internal_errors(false)
         .with_max_level(arguments.level)
         .with_writer(std::io::stderr)
         .init();
@@ -89,10 +92,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let server = Arc::new(Server::start(arguments.classic)?);
     control::listen(&arguments.socket, Arc::clone(&server), Arc::clone(&ending))?;
     // Whoever started us may connect now.
-    println!("{{\"ready\":true}}");
+    let _ = writeln!(std::io::stdout(), "{{\"ready\":true}}");
     tracing::info!(socket = %arguments.socket.display(), transport = server.transport(), "serving");
     // Who started fsd waits for one line on its standard output.
-    println!("{{\"ready\":true}}");
+    let _ = writeln!(std::io::stdout(), "{{\"ready\":true}}");
     let wait = Epoll::new()?;
     wait.add(signals.as_raw_fd(), 0, false)?;
     wait.add(ending.event.as_raw_fd(), 1, false)?;

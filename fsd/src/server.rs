@@ -432,9 +432,10 @@ impl Server {
         let Some(attached) = lock(&self.mounts).remove(name) else {
             return Ok(json!({}));
         };
-        attached.session.detach();
         let minor = attached.device.1;
+        // While the session holds its mount, the number is still this connection's: the kernel uses numbers again at once.
         abort_connection(minor);
+        attached.session.detach();
         // Somebody may have unmounted it, or mounted over it and gone: only our own mount is taken away.
         let ours = mounting::mounts().is_ok_and(|mounts| {
             mounts

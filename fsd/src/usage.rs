@@ -106,12 +106,20 @@ impl Usage {
         let part = self.record.with_extension("usage.part");
         let written = serde_json::to_vec(&record)
             .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&part, text))
+            .and_then(|text| write_private(&part, &text))
             .and_then(|()| std::fs::rename(&part, &self.record));
         if let Err(error) = written {
             tracing::warn!(%error, record = %self.record.display(), "usage not recorded; the tree is counted again at the next start");
         }
     }
+}
+
+fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text)
 }
 
 /// A walk over a tree that can pause.

@@ -176,6 +176,7 @@ impl Devices {
                 let responder = Responder {
                     session: Arc::clone(session),
                     unique: header.unique,
+                    thread: header.pid,
                     slot: None,
                 };
                 session.park(lock, responder);

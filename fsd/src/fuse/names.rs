@@ -89,11 +89,13 @@ fn make(
 ) -> Result<usize, Errno> {
     let name_for = session.name_lifetime();
     let (inode, parent) = session.parent(request.node())?;
+    let naming = inode.naming();
     make(request, parent.as_raw_fd())?;
     let made = session
         .mount
         .volume
         .lookup(parent.as_raw_fd(), request.name()?)?;
+    drop(naming);
     session.mount.volume.created(&made.1);
     session.reply_created(request, &inode, made, name_for)
 }
@@ -133,6 +135,7 @@ pub fn link(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
     let mount = &session.mount;
     let (_, source) = mount.fd(argument.oldnodeid)?;
     let (inode, parent) = session.parent(request.node())?;
+    let naming = inode.naming();
     {
         let name = request.name()?;
         let _one_at_a_time = mount.volume.exclusively();
@@ -148,6 +151,7 @@ pub fn link(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
         )?;
     }
     let made = mount.volume.lookup(parent.as_raw_fd(), request.name()?)?;
+    drop(naming);
     mount.volume.attributes_changed(&made.0, mount.number);
     session.reply_created(request, &inode, made, name_for)
 }
@@ -188,6 +192,7 @@ fn remove(
 ) -> Result<usize, Errno> {
     let (inode, parent) = session.parent(request.node())?;
     let name = request.name()?;
+    let _naming = inode.naming();
     let doomed = Doomed::at(session, parent.as_raw_fd(), name)?;
     let result = act(parent.as_raw_fd(), name);
     if result.is_ok() {
@@ -224,6 +229,7 @@ pub fn rename(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let (to_inode, to) = mount.fd(new_parent)?;
     let (from_inode, from) = session.parent(request.node())?;
     let (name, new_name) = request.two_names()?;
+    let _naming = from_inode.naming_both(&to_inode);
     let moved = Doomed::at(session, from.as_raw_fd(), name)?;
     let replaced = Doomed::at(session, to.as_raw_fd(), new_name).ok();
     let result = file::rename(from.as_raw_fd(), name, to.as_raw_fd(), new_name, flags);

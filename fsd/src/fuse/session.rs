@@ -15,7 +15,7 @@ use super::uring::RingSlot;
 use crate::inode::Inode;
 use crate::locks::{self, Ticket};
 use crate::mount::Mount;
-use crate::sys::{file, pod, Errno};
+use crate::sys::{file, pod, signal, Errno};
 use crate::volume::Observer;
 
 /// Largest read or write of one request, in bytes.
@@ -51,6 +51,8 @@ struct Parked {
 pub struct Responder {
     pub session: Arc<Session>,
     pub unique: u64,
+    /// The client's thread.
+    pub thread: u32,
     /// The ring entry that waits for it; `None` on the classic transport.
     pub slot: Option<RingSlot>,
 }
@@ -328,6 +330,8 @@ impl Session {
     /// Waits for a lock; the answer comes through `responder`.
     pub fn park(self: &Arc<Session>, request: locks::Request, responder: Responder) {
         let unique = responder.unique;
+        // On a ring the kernel forgets to report a signal that came before the request was fetched.
+        let unreported = responder.slot.is_some().then_some(responder.thread);
         let session = Arc::clone(self);
         let answer = Box::new(move |result: Result<(), Errno>| {
             lock(&session.parked).tickets.remove(&unique);
@@ -344,9 +348,16 @@ impl Session {
         };
         due.give();
         let mut parked = lock(&self.parked);
+        let mut early = false;
         if let Some(at) = parked.interrupted.iter().position(|early| *early == unique) {
             parked.interrupted.remove(at);
-            drop(parked);
+            early = true;
+        }
+        drop(parked);
+        if early {
+            self.interrupt(unique);
+        }
+        if unreported.is_some_and(signal::pending) {
             self.interrupt(unique);
         }
         if self.phase() == Phase::Ended {

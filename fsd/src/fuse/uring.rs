@@ -143,6 +143,7 @@ impl SlowQueue {
             Responder {
                 session,
                 unique,
+                thread: 0,
                 slot,
             }
             .answer(result);
@@ -422,6 +423,7 @@ impl Worker {
                 let responder = Responder {
                     session: Arc::clone(&session),
                     unique: header.unique,
+                    thread: header.pid,
                     slot,
                 };
                 session.park(lock, responder);

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod mounting;
 pub mod pod;
 pub mod ring;
+pub mod signal;
 
 use std::fmt;
 
