@@ -134,18 +134,14 @@ class ControlGroup:
         with contextlib.suppress(FileNotFoundError):
             _write(self._memory / "memory.memsw.limit_in_bytes", limit)
 
-    def limit_cpu(self, megabytes: int | None) -> None:
-        """The CPU share of a function of this memory size; None is all that the host has."""
-        if megabytes is None:
-            quota = None
-        else:
-            quota = max(_SHORTEST_QUOTA_US, _PERIOD_US * megabytes // MEMORY_OF_ONE_CPU_MB)
+    def limit_cpu(self, megabytes: int) -> None:
+        """From now on, the CPU share of a function of this memory size; until then it is all of the host's."""
+        quota = max(_SHORTEST_QUOTA_US, _PERIOD_US * megabytes // MEMORY_OF_ONE_CPU_MB)
         if self._v2_limits:
-            _write(self._cpu / "cpu.max", f"{quota or 'max'} {_PERIOD_US}")
+            _write(self._cpu / "cpu.max", f"{quota} {_PERIOD_US}")
             return
-        if quota is not None:
-            _write(self._cpu / "cpu.cfs_period_us", str(_PERIOD_US))
-        _write(self._cpu / "cpu.cfs_quota_us", str(quota or -1))
+        _write(self._cpu / "cpu.cfs_period_us", str(_PERIOD_US))
+        _write(self._cpu / "cpu.cfs_quota_us", str(quota))
 
     def enter(self, pid: int) -> None:
         """Move the process into the group; its later children are born there."""

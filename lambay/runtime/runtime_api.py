@@ -129,7 +129,8 @@ class Door(asyncio.Protocol):
             request_id, _, verb = url[len(_INVOCATION) :].decode(errors="replace").partition("/")
             self._finish(request_id, verb)
         elif url == _INIT_ERROR and method == b"POST":
-            self._answer(self._calls.fail_init(b"".join(self._body), self._error_type or "Runtime.Unknown"))
+            body = b"".join(self._body)
+            self._answer(self._calls.fail_init(body, self._error_type or _told_type(body)))
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {url.decode(errors='replace')} here")
 
@@ -145,8 +146,8 @@ class Door(asyncio.Protocol):
         elif verb == "response":
             self._answer(self._calls.respond(request_id, b"".join(self._body)))
         else:
-            error_type = self._error_type or "Runtime.Unknown"
-            self._answer(self._calls.fail(request_id, b"".join(self._body), error_type))
+            body = b"".join(self._body)
+            self._answer(self._calls.fail(request_id, body, self._error_type or _told_type(body)))
 
     def _answer(self, in_order: bool) -> None:
         if not in_order:
@@ -163,3 +164,15 @@ class Door(asyncio.Protocol):
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self._transport.write(head.encode() + body)
+
+
+class _Told(msgspec.Struct):
+    errorType: str = ""
+
+
+def _told_type(body: bytes) -> str:
+    """The type in an error object, for runtimes that do not repeat it in the header."""
+    try:
+        return msgspec.json.decode(body, type=_Told).errorType or "Runtime.Unknown"
+    except msgspec.DecodeError:
+        return "Runtime.Unknown"

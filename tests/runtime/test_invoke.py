@@ -188,7 +188,7 @@ async def test_a_handlers_exception_is_the_payload(bench: Bench) -> None:
 
     error = json.loads(outcome.payload)
     assert outcome.error == "Unhandled"
-    assert error["errorType"] == "ValueError"
+    assert error["errorType"] == outcome.error_type == "ValueError"
     assert error["errorMessage"] == "no such thing"
     assert "in handler" in error["stackTrace"][0]
     again = await bench.invoke(spec)
