@@ -251,3 +251,43 @@ async def test_a_first_start_that_cannot_be_says_why(
     with pytest.raises(FsdError, match=says):
         await fsd.start()
     await fsd.stop()
+
+
+async def test_when_its_supervisor_is_killed_the_real_server_unmounts_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    mountpoint = tmp_path / "mountpoint"
+    mountpoint.mkdir()
+    supervisor = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", DYING_SUPERVISOR, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert supervisor.stdout is not None
+    server = os.pidfd_open(int(await supervisor.stdout.readline()))
+    assert mountpoint.is_mount()
+    supervisor.kill()
+    await supervisor.wait()
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(server, lambda: ended.done() or ended.set_result(None))
+    async with asyncio.timeout(20):
+        await ended
+    asyncio.get_running_loop().remove_reader(server)
+    os.close(server)
+    assert not mountpoint.is_mount()
+
+
+DYING_SUPERVISOR = """
+import asyncio, sys
+from pathlib import Path
+from lambay.fsd import Fsd, Mount
+from lambay.settings import Settings
+
+async def main():
+    directory = Path(sys.argv[1])
+    fsd = Fsd(Settings(data_dir=directory))
+    await fsd.start()
+    await fsd.open_volume("fs-1", directory / "volume")
+    await fsd.mount(Mount(mount="m-1", volume="fs-1", mountpoint=str(directory / "mountpoint")))
+    print((await fsd.hello()).pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""

@@ -44,12 +44,16 @@ def fuse_mounts() -> list[FuseMount]:
     return found[::-1]
 
 
-def end_mounts(wanted: Callable[[Path], bool], connections: set[int]) -> int:
-    """Abort `connections`; abort and detach the mounts on a `wanted` mountpoint. How many were mounted."""
+def end_mounts(wanted: Callable[[Path], bool]) -> int:
+    """Abort and detach fsd's mounts on `wanted` mountpoints; how many there were.
+
+    Only what is mounted is aborted: the kernel gives the number of an ended connection to the next one at
+    once, which may be anybody's.
+    """
     _mount_fusectl()
     ended = [mount for mount in fuse_mounts() if wanted(mount.mountpoint)]
-    for connection in connections | {mount.connection for mount in ended}:
-        _abort(connection)
+    for mount in ended:
+        _abort(mount.connection)
     for mount in ended:
         detach(mount.mountpoint)
     return len(ended)

@@ -72,7 +72,6 @@ class Fsd:
         self._passthrough: bool | str = "auto" if settings.passthrough else False
         self._volumes: dict[str, str] = {}
         self._mounts: dict[str, Mount] = {}
-        self._connections: dict[str, int] = {}
         self._listeners: list[OnDeath] = []
         self._process: asyncio.subprocess.Process | None = None
         self._connection: Connection | None = None
@@ -137,7 +136,7 @@ class Fsd:
         if not Path(mount.mountpoint).is_relative_to(self._run_dir):
             self._note_elsewhere()
         try:
-            mounted = await self._call("mount", msgspec.to_builtins(mount), Mounted)
+            return await self._call("mount", msgspec.to_builtins(mount), Mounted)
         except FsdError:
             self._mounts.pop(mount.mount, None)
             raise
@@ -145,14 +144,10 @@ class Fsd:
             # It may come to stand after all, and nobody is left who would undo it.
             self._keep(self.unmount(mount.mount))
             raise
-        if mount.mount in self._mounts:
-            self._connections[mount.mount] = mounted.connection
-        return mounted
 
     async def unmount(self, mount: str) -> None:
         """Detach lazily, abort the connection and release its locks. Idempotent."""
         self._mounts.pop(mount, None)
-        self._connections.pop(mount, None)
         if self._connection is None:
             return
         try:
@@ -290,7 +285,9 @@ class Fsd:
     async def _end_process(self) -> None:
         if self._process is not None:
             if self._process.returncode is None:
-                self._process.kill()
+                # Process.kill would collect the exit status that the event loop waits for.
+                with suppress(ProcessLookupError):
+                    os.kill(self._process.pid, signal.SIGKILL)
             status = await self._process.wait()
             if not self._stopping.is_set():
                 _log.error("the file server, pid %d, ended with status %d", self._process.pid, status)
@@ -300,13 +297,13 @@ class Fsd:
             self._connection = None
 
     async def _clear_after_death(self) -> None:
-        lost = list(self._mounts)
-        await asyncio.to_thread(self._end_mounts)
+        # Whoever uses a mount must know before it is detached: the directory beneath is an empty one.
         for listener in self._listeners:
             try:
-                listener(lost)
+                listener(list(self._mounts))
             except Exception:
                 _log.exception("a listener failed on the file server's death")
+        await asyncio.to_thread(self._end_mounts)
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -323,17 +320,15 @@ class Fsd:
 
     def _end_mounts(self) -> None:
         mountpoints = {Path(mount.mountpoint) for mount in self._mounts.values()}
-        connections = set(self._connections.values())
         self._mounts.clear()
-        self._connections.clear()
-        end_mounts(lambda path: path in mountpoints or path.is_relative_to(self._run_dir), connections)
+        end_mounts(lambda path: path in mountpoints or path.is_relative_to(self._run_dir))
 
     def _end_leftovers(self) -> None:
         """End what a server on this run directory left: the process, its mounts, its socket."""
         _end_earlier(self._pid_file, str(self._socket))
         if self._elsewhere_file.exists():
             elsewhere = {Path(each) for each in msgspec.json.decode(self._elsewhere_file.read_bytes())}
-            end_mounts(lambda path: path in elsewhere, set())
+            end_mounts(lambda path: path in elsewhere)
             self._elsewhere_file.unlink()
         self._end_mounts()
         self._socket.unlink(missing_ok=True)
