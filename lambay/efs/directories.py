@@ -29,9 +29,6 @@ class Directories:
         """Make the root, which no user of this machine but root may enter."""
         await asyncio.to_thread(self._prepare)
 
-    async def exists(self, file_system: str) -> bool:
-        return await asyncio.to_thread(self.path(file_system).is_dir)
-
     async def create(self, file_system: str) -> Path:
         """Durable when it returns: root's, mode 755, as EFS makes a root directory. Fine if it is there."""
         path = self.path(file_system)

@@ -94,17 +94,19 @@ class Lifecycle(Resources):
         if file_system.state == "deleting":
             self._remove_in_background(file_system)
             return
-        if file_system.state != "creating" and not await self._directories.exists(file_system.id):
-            # Perhaps a disk that is not mounted: an empty directory in its place would hide that.
-            path = self._directories.path(file_system.id)
-            _log.error("file system %s: there is no directory %s", file_system.id, path)
+        path = self._directories.path(file_system.id)
+        try:
+            if file_system.state == "creating":
+                await self._make_available(file_system)
+                return
+            # Not made again: perhaps a disk is not mounted, which an empty directory in its place would hide.
+            await self._fsd.open_volume(file_system.id, path)
+        except (OSError, FsdError) as error:
+            _log.error("file system %s at %s cannot be served: %s", file_system.id, path, error)
             await self._save(replace(file_system, state="error"))
             return
-        try:
-            await self._make_available(file_system)
-        except (OSError, FsdError) as error:
-            _log.error("file system %s cannot be served: %s", file_system.id, error)
-            await self._save(replace(file_system, state="error"))
+        if file_system.state != "available":
+            await self._save(replace(file_system, state="available"))
 
     async def _resume_targets(self) -> None:
         # All at once: whoever asks EC2 next then finds every address taken that is.
