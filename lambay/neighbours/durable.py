@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 # A snapshot is taken after so many changes, and at the end where there are enough to be worth one.
-_CHANGES_PER_SNAPSHOT = 1000
+_CHANGES_PER_SNAPSHOT = 500
 _CHANGES_WORTH_A_SNAPSHOT = 100
 
 

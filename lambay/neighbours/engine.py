@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from lambay.neighbours import adapt, moment, objects
+from lambay.neighbours import adapt, models, moment, objects
 from lambay.neighbours import topics as _topics  # noqa: F401  (adapts SNS)
 from lambay.neighbours.bodies import Bodies
 from lambay.neighbours.journal import Birth, Entry, Recorded, content_of
@@ -42,6 +42,17 @@ class Answer:
     @property
     def successful(self) -> bool:
         return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """moto's module of a service, the host name by which it knows itself, and the name requests are signed
+    for.
+    """
+
+    module: str
+    host: str
+    signing_name: str
 
 
 class Births:
@@ -90,6 +101,7 @@ class Engine:
         adapt.install(now)
         self._bodies = bodies
         self.births = Births(origin, births, now)
+        self._places: dict[tuple[str, str, str], Place] = {}
         self._routes: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
         objects.StoredBody.bodies = bodies
         importlib.import_module("moto")
@@ -106,23 +118,19 @@ class Engine:
         forget()
         Engine._running = None
 
-    def host(self, module: str, prefix: str, account: str, region: str) -> str:
-        """The host name by which moto's `module` knows itself in `region`.
+    def known_place(self, service: str, account: str, region: str) -> Place | None:
+        """What `place` has found before; unlike it, quick and safe on any thread."""
+        return self._places.get((service, account, region))
 
-        `prefix` is the endpoint prefix of the service's model. Raises Unsupported where moto lacks the
-        service.
+    def place(self, service: str, account: str, region: str) -> Place:
+        """Where moto serves botocore's `service`. Imports the service, which may take a second.
+
+        Raises Unsupported where moto lacks it.
         """
-        names = dict.fromkeys((prefix, module, f"api.{prefix}", f"{account}.{prefix}"))
-        candidates = [
-            f"{name}.{domain}"
-            for name in names
-            for domain in (f"{region}.amazonaws.com", "amazonaws.com", f"{region}.api.aws")
-        ]
-        bases = [re.compile(base) for base in _urls(module).url_bases]
-        for candidate in candidates:
-            if any(base.fullmatch(f"https://{candidate}") for base in bases):
-                return candidate
-        raise Unsupported(f"The service {module} is not available in {region}.")
+        key = (service, account, region)
+        if key not in self._places:
+            self._places[key] = _place(*key)
+        return self._places[key]
 
     def run(self, module: str, recorded: Recorded, at: Moment | None, body: bytes) -> Answer:
         """Let moto answer `recorded`, whose body is `body`, in the moment `at` (None for a read).
@@ -181,14 +189,30 @@ class Engine:
         return self._routes[key]
 
 
-def module_of(service: str) -> str:
-    """moto's module for botocore's `service`. Raises Unsupported where there is none."""
+def _place(service: str, account: str, region: str) -> Place:
+    from botocore.exceptions import UnknownServiceError
     from moto.backend_index import backend_url_patterns
 
-    name = {"lambda": "awslambda", "neptune": "rds"}.get(service, service.replace("-", ""))
-    if name == "sts" or all(module != name for module, _ in backend_url_patterns):
+    module = {"lambda": "awslambda", "neptune": "rds"}.get(service, service.replace("-", ""))
+    try:
+        model = models.service_model(service)
+    except UnknownServiceError:
+        raise Unsupported(f"The service {service} is not implemented.") from None
+    # Session credentials are Lambay's own: they have to survive a restart.
+    if service == "sts" or all(name != module for name, _ in backend_url_patterns):
         raise Unsupported(f"The service {service} is not implemented.")
-    return name
+    prefix = str(model.endpoint_prefix)
+    names = dict.fromkeys((prefix, module, f"api.{prefix}", f"{account}.{prefix}"))
+    hosts = [
+        f"{name}.{domain}"
+        for name in names
+        for domain in (f"{region}.amazonaws.com", "amazonaws.com", f"{region}.api.aws")
+    ]
+    bases = [re.compile(base) for base in _urls(module).url_bases]
+    for host in hosts:
+        if any(base.fullmatch(f"https://{host}") for base in bases):
+            return Place(module, host, str(model.signing_name))
+    raise Unsupported(f"The service {service} is not available in {region}.")
 
 
 def moto_version() -> str:

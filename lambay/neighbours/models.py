@@ -11,6 +11,7 @@ from functools import cache
 from io import BytesIO
 from typing import Any
 
+from botocore.handlers import json_decode_policies
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 from botocore.parsers import create_parser
@@ -84,7 +85,10 @@ def parse(operation: OperationModel, status: int, headers: dict[str, str], body:
     parsed: dict[str, Any] = parser.parse(answer, operation.output_shape)
     parsed.pop("ResponseMetadata", None)
     if status < 300:
-        return {name: body if isinstance(value, BytesIO) else value for name, value in parsed.items()}
+        if operation.service_model.service_name == "iam":
+            # boto3 gives policy documents decoded.
+            json_decode_policies(parsed, operation)
+        return parsed
     error = parsed.pop("Error", {})
     code = str(error.get("Code") or "InternalFailure")
     members = {name: value for name, value in parsed.items() if not isinstance(value, datetime)}

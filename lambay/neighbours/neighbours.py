@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from botocore.exceptions import UnknownServiceError
-
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
@@ -100,7 +98,7 @@ class Neighbours:
         A `derived` call is not journaled: its caller does it again after a restart. Raises AWSError with the
         service's code, message and status.
         """
-        model = models.service_model(service).operation_model(operation)
+        model = (await asyncio.to_thread(models.service_model, service)).operation_model(operation)
         request = models.serialize(model, input, f"{self._settings.host}:{self._settings.port}")
         root = Principal("root", account, f"arn:aws:iam::{account}:root", account)
         call = Call("", account, region, root, service, operation)
@@ -116,7 +114,7 @@ class Neighbours:
         return await self._moto.run(work)
 
     async def snapshot(self) -> None:
-        """Write moto's state down now; it is done by itself every thousand changes and at the end."""
+        """Write moto's state down now; it is done by itself every few hundred changes and at the end."""
         await self._moto.snapshot()
 
     async def reset(self) -> None:
@@ -146,12 +144,11 @@ class Neighbours:
             raise AWSError("InternalFailure", "The change could not be made durable.", status=500) from None
 
     async def _prepare(self, engine: Engine, call: Call, request: Request) -> _Prepared:
-        try:
-            model = models.service_model(call.service)
-        except UnknownServiceError:
-            raise Unsupported(f"The service {call.service} is not implemented.") from None
-        module = moto_engine.module_of(call.service)
-        host = engine.host(module, str(model.endpoint_prefix), call.account, call.region)
+        where = (call.service, call.account, call.region)
+        place = engine.known_place(*where)
+        if place is None:
+            place = await self._moto.run(lambda engine: engine.place(*where))
+        module, host = place.module, place.host
         body, given, path = request.body, dict(request.headers), request.path
         if module == "s3":
             path = requests.path_style(request)
@@ -167,7 +164,7 @@ class Neighbours:
             request.method,
             host,
             f"{address}?{query}" if query else address,
-            requests.headers_for(call, given, str(model.signing_name)),
+            requests.headers_for(call, given, place.signing_name),
             b"" if content.pieces else body,
             content.pieces,
         )

@@ -5,6 +5,8 @@ When in doubt an operation counts as a change: an entry too many costs a little 
 
 from __future__ import annotations
 
+import re
+
 _READS = (
     "BatchDescribe",
     "BatchGet",
@@ -26,6 +28,9 @@ _READS = (
     "TransactGet",
     "Validate",
 )
+
+# The verb and then a noun, so that `CheckoutLicense` is no check.
+_READ = re.compile(rf"({'|'.join(_READS)})(?![a-z])")
 
 _READS_OF = {
     "kms": {
@@ -65,4 +70,4 @@ def changes(service: str, operation: str, method: str) -> bool:
         return method not in ("GET", "HEAD", "OPTIONS")
     if operation in _CHANGES_OF.get(service, ()):
         return True
-    return not (operation.startswith(_READS) or operation in _READS_OF.get(service, ()))
+    return not (_READ.match(operation) or operation in _READS_OF.get(service, ()))

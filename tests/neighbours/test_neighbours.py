@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,24 @@ async def test_a_defect_of_moto_is_an_internal_failure_and_not_journaled(
         assert neighbours.status().entries == 0
 
 
+async def test_policy_documents_come_decoded_as_boto3_gives_them(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        given = {"RoleName": "r", "AssumeRolePolicyDocument": '{"Version": "2012-10-17"}'}
+        await neighbours.call("iam", "CreateRole", given, **HERE)
+        got = await neighbours.call("iam", "GetRole", {"RoleName": "r"}, **HERE)
+        assert got["Role"]["AssumeRolePolicyDocument"] == {"Version": "2012-10-17"}
+
+
+async def test_the_event_loop_stays_responsive_while_moto_loads(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        call = asyncio.ensure_future(neighbours.call("batch", "DescribeComputeEnvironments", {}, **HERE))
+        turns = 0
+        while not call.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 100
+
+
 async def test_reads_and_failures_leave_no_entry(tmp_path: Path) -> None:
     async with opened(tmp_path) as neighbours:
         iam = connect(neighbours, "iam")
@@ -115,7 +134,7 @@ async def test_reset_empties_everything(tmp_path: Path) -> None:
         await neighbours.reset()
         assert (await s3.list_buckets())["Buckets"] == []
         assert (await ec2.describe_vpcs())["Vpcs"][0]["VpcId"] != before
-        assert not list((tmp_path / "objects").rglob("*")) if (tmp_path / "objects").exists() else True
+        assert [path for path in tmp_path.rglob("*") if path.is_file() and "journal" not in path.name] == []
     async with opened(tmp_path) as again:
         assert (await connect(again, "s3").list_buckets())["Buckets"] == []
 
