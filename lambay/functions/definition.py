@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from lambay.aws import Call
+from lambay.functions.code_signing import check_signature
 from lambay.functions.configuration import configured
-from lambay.functions.errors import code_signing_not_found, conflict, denied, invalid, missing, stale_revision
+from lambay.functions.errors import conflict, denied, invalid, missing, stale_revision
 from lambay.functions.layers import shared_with
 from lambay.functions.lifecycle import CREATING, CREATING_CODE, check_not_updating
 from lambay.functions.names import FunctionName, is_version, parse
@@ -42,8 +43,8 @@ class DefinitionOperations(Operations):
             raise invalid(
                 f"FunctionName: {input['FunctionName']} names a version or alias; give the function's name."
             )
-        if input.get("CodeSigningConfigArn"):
-            raise code_signing_not_found(input["CodeSigningConfigArn"])
+        code_signing = input.get("CodeSigningConfigArn", "")
+        check_signature(self._resources, code_signing)
         tags = check_tags({}, input.get("Tags") or {})
         configuration = configured(
             input, name=name.name, account=name.account, region=name.region, current=None
@@ -67,7 +68,13 @@ class DefinitionOperations(Operations):
                     state_reason=CREATING,
                     state_reason_code=CREATING_CODE,
                 )
-                function = Function(account=name.account, region=name.region, name=name.name, tags=tags)
+                function = Function(
+                    account=name.account,
+                    region=name.region,
+                    name=name.name,
+                    tags=tags,
+                    code_signing=code_signing,
+                )
                 await self._resources.commit(
                     self._resources.functions.put(function.key, function),
                     self._resources.versions.put(latest.key, latest),
@@ -120,6 +127,7 @@ class DefinitionOperations(Operations):
             )
         async with self._resources.exclusive(name.key):
             latest = self._changeable(name, input)
+            check_signature(self._resources, self._resources.function(name).code_signing)
             configuration = latest.configuration
             if input.get("Architectures"):
                 configuration = msgspec.structs.replace(configuration, architecture=input["Architectures"][0])

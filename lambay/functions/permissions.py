@@ -6,10 +6,16 @@ import json
 from typing import Any
 
 from lambay.aws import Call
-from lambay.functions.errors import invalid, missing
+from lambay.functions.errors import invalid, missing, stale_revision
 from lambay.functions.names import FunctionName, parse
-from lambay.functions.policies import statement, statement_text, with_statement, without_statement
-from lambay.functions.records import LATEST
+from lambay.functions.policies import (
+    parsed,
+    statement,
+    statement_text,
+    with_statement,
+    without_statement,
+)
+from lambay.functions.records import LATEST, Policy, revision
 from lambay.functions.rendering import policy_document
 from lambay.functions.room import Operations
 
@@ -54,6 +60,47 @@ class PermissionOperations(Operations):
         if policy is None:
             raise missing("The resource you requested does not exist.")
         return {"Policy": policy_document(policy), "RevisionId": policy.revision_id}
+
+    async def put_resource_policy(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        """Replaces the whole policy, permissions that were added one by one included."""
+        name = self._policy_holder(call, input)
+        self._resources.check_qualifier(name)
+        statements = parsed(input["Policy"], name.given_arn)
+        async with self._resources.exclusive(name.key):
+            self._resources.check_qualifier(name)
+            self._check_policy_revision(name, input)
+            policy = Policy(revision_id=revision(), statements=statements)
+            await self._resources.commit(self._resources.policies.put(_key(name), policy))
+        return {"Policy": policy_document(policy), "RevisionId": policy.revision_id}
+
+    async def get_resource_policy(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        policy = self._resources.policies.get(_key(self._policy_holder(call, input)))
+        if policy is None:
+            raise missing("The resource you requested does not exist.")
+        return {"Policy": policy_document(policy), "RevisionId": policy.revision_id}
+
+    async def delete_resource_policy(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
+        name = self._policy_holder(call, input)
+        async with self._resources.exclusive(name.key):
+            if _key(name) not in self._resources.policies:
+                raise missing("The resource you requested does not exist.")
+            self._check_policy_revision(name, input)
+            await self._resources.commit(self._resources.policies.remove(_key(name)))
+        return {}
+
+    def _policy_holder(self, call: Call, input: dict[str, Any]) -> FunctionName:
+        if ":function:" not in input["ResourceArn"]:
+            raise missing("The resource you requested does not exist.")
+        name = parse(input["ResourceArn"], call)
+        if name.qualifier == LATEST:
+            raise invalid("We currently do not support adding policies for $LATEST.")
+        return name
+
+    def _check_policy_revision(self, name: FunctionName, input: dict[str, Any]) -> None:
+        policy = self._resources.policies.get(_key(name))
+        expected = input.get("RevisionId")
+        if expected is not None and (policy is None or policy.revision_id != expected):
+            raise stale_revision(_READER)
 
     def resource_policy(self, arn: str) -> dict[str, Any] | None:
         """The policy document of a function's, version's or alias's ARN, for whoever evaluates access."""

@@ -74,7 +74,7 @@ def with_statement(
     if expected is not None and (policy is None or expected != policy.revision_id):
         raise stale_revision(reader)
     statements = policy.statements if policy is not None else ()
-    if any(known["Sid"] == added["Sid"] for known in statements):
+    if any(known.get("Sid") == added["Sid"] for known in statements):
         raise conflict(
             f"The statement id ({added['Sid']}) provided already exists. Please provide a new statement id, "
             "or remove the existing statement."
@@ -95,12 +95,72 @@ def without_statement(policy: Policy, sid: str, expected: str | None, *, reader:
 
     Raises ResourceNotFoundException and PreconditionFailedException.
     """
-    kept = tuple(known for known in policy.statements if known["Sid"] != sid)
+    kept = tuple(known for known in policy.statements if known.get("Sid") != sid)
     if len(kept) == len(policy.statements):
         raise missing(f"Statement {sid} is not found in resource policy.")
     if expected is not None and expected != policy.revision_id:
         raise stale_revision(reader)
     return Policy(revision_id=revision(), statements=kept) if kept else None
+
+
+def parsed(document: str, resource: str) -> tuple[dict[str, Any], ...]:
+    """The statements of a whole policy for `resource`. Raises InvalidParameterValueException."""
+    try:
+        policy = json.loads(document)
+    except ValueError as error:
+        raise invalid(f"Policy: it is not JSON: {error}") from None
+    statements = policy.get("Statement") if isinstance(policy, dict) else None
+    if isinstance(statements, dict):
+        statements = [statements]
+    if not isinstance(statements, list) or not statements:
+        raise invalid("Policy: it has no Statement.")
+    for number, known in enumerate(statements, start=1):
+        if not isinstance(known, dict) or known.get("Effect") not in ("Allow", "Deny"):
+            raise invalid(f"Policy: statement {number} has no Effect of Allow or Deny.")
+        if "Principal" not in known or "Action" not in known:
+            raise invalid(f"Policy: statement {number} needs Principal and Action.")
+        if not all(action == "*" or action.startswith("lambda:") for action in _listed(known["Action"])):
+            raise invalid(f"Policy: statement {number} has an Action that is not Lambda's.")
+        if any(given != resource for given in _listed(known.get("Resource", resource))):
+            raise invalid(f"Policy: the Resource of statement {number} is not {resource}.")
+    sids = [known["Sid"] for known in statements if "Sid" in known]
+    if len(set(sids)) < len(sids):
+        raise invalid("Policy: two statements have the same Sid.")
+    return tuple(statements)
+
+
+def allows_everybody(policy: Policy | None, action: str, context: Mapping[str, str]) -> bool:
+    """Whether anonymous callers may do `action`; `context` has the condition keys that are known.
+
+    A condition on any other key fails, as it does in IAM for a key that the request has not.
+    """
+    allowed = False
+    for known in policy.statements if policy is not None else ():
+        actions = {action, "lambda:*", "*"}.intersection(_listed(known["Action"]))
+        if not actions or not _is_everybody(known["Principal"]):
+            continue
+        if not _holds(known.get("Condition") or {}, context):
+            continue
+        if known["Effect"] == "Deny":
+            return False
+        allowed = True
+    return allowed
+
+
+def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
+    for comparison, wanted in conditions.items():
+        for key, values in wanted.items():
+            if comparison not in ("StringEquals", "Bool") or context.get(key) not in _listed(values):
+                return False
+    return True
+
+
+def _is_everybody(named: Any) -> bool:
+    return named == "*" or (isinstance(named, dict) and "*" in _listed(named.get("AWS", [])))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def statement_text(made: Mapping[str, Any]) -> str:

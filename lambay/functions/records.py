@@ -125,6 +125,7 @@ class Function(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     reserved_concurrency: int | None = None
     recursive_loop: Literal["Terminate", "Allow"] = "Terminate"
+    code_signing: str = ""
 
     @property
     def key(self) -> str:
@@ -227,6 +228,17 @@ class NetworkInterface(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         return f"{self.account}/{self.region}/{self.subnet}/{'+'.join(self.security_groups)}"
+
+
+class CodeSigning(msgspec.Struct, frozen=True):
+    """A code signing configuration: who may sign, and what an unsigned package comes to."""
+
+    arn: str
+    publishers: tuple[str, ...]
+    on_untrusted: Literal["Warn", "Enforce"]
+    description: str
+    last_modified: datetime
+    tags: dict[str, str] = {}
 
 
 class Cors(msgspec.Struct, frozen=True):

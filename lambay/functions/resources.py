@@ -12,6 +12,7 @@ from lambay.functions.records import (
     LATEST,
     Alias,
     Code,
+    CodeSigning,
     EventInvoke,
     EventSourceMapping,
     Function,
@@ -44,6 +45,7 @@ class Resources:
         self.event_sources = store.collection("lambda.event-source-mappings", EventSourceMapping)
         self.provisioned = store.collection("lambda.provisioned-concurrency", Provisioned)
         self.urls = store.collection("lambda.function-urls", FunctionUrl)
+        self.code_signings = store.collection("lambda.code-signing-configs", CodeSigning)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

@@ -8,6 +8,7 @@ from lambay.clock import Clock
 from lambay.functions.admission import Admission
 from lambay.functions.aliases import AliasOperations
 from lambay.functions.code import CodeStore
+from lambay.functions.code_signing import CodeSigningOperations
 from lambay.functions.concurrency import ConcurrencyOperations
 from lambay.functions.definition import DefinitionOperations
 from lambay.functions.delivery import Delivery
@@ -48,6 +49,7 @@ class Functions(
     ConcurrencyOperations,
     EventInvokeOperations,
     SettingsOperations,
+    CodeSigningOperations,
     EventSourceOperations,
     ProvisionedOperations,
     UrlOperations,

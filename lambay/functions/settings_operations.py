@@ -1,4 +1,4 @@
-"""The account's limits and use, a function's recursion and runtime updates, and code signing."""
+"""The account's limits and use, a function's recursion and runtime updates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from lambay.aws import AWSError, Call
+from lambay.aws import Call
 from lambay.functions.admission import ACCOUNT_CONCURRENCY
 from lambay.functions.code import UNZIPPED_LIMIT, ZIPPED_LIMIT
-from lambay.functions.errors import code_signing_not_found, function_not_found, invalid
+from lambay.functions.errors import invalid
 from lambay.functions.names import FunctionName, parse, unqualified
 from lambay.functions.packages import STORAGE_LIMIT, stored_bytes
 from lambay.functions.records import LATEST, RuntimeManagement
@@ -81,34 +81,6 @@ class SettingsOperations(Operations):
         if config.runtime_version_arn:
             shown["RuntimeVersionArn"] = config.runtime_version_arn
         return shown
-
-    # Code signing configurations can't be created here, so that these answers are the true ones.
-
-    async def get_function_code_signing_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        self._signable(call, input)
-        return {}
-
-    async def delete_function_code_signing_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        self._signable(call, input)
-        return {}
-
-    async def put_function_code_signing_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        self._signable(call, input)
-        raise code_signing_not_found(input["CodeSigningConfigArn"])
-
-    async def list_code_signing_configs(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        return {"CodeSigningConfigs": []}
-
-    async def get_code_signing_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        raise AWSError(
-            "ResourceNotFoundException",
-            f"The Lambda code signing configuration {input['CodeSigningConfigArn']} can not be found.",
-        )
-
-    def _signable(self, call: Call, input: dict[str, Any]) -> None:
-        name = parse(input["FunctionName"], call)
-        if name.key not in self._resources.functions:
-            raise function_not_found(name.arn)
 
 
 def _key(name: FunctionName) -> str:

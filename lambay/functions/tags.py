@@ -1,4 +1,4 @@
-"""Tags of functions and event source mappings."""
+"""Tags of functions, event source mappings and code signing configurations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from lambay.aws import Arn, Call
 from lambay.functions.errors import invalid, missing
 from lambay.functions.names import parse
-from lambay.functions.records import EventSourceMapping, Function
+from lambay.functions.records import CodeSigning, EventSourceMapping, Function
 from lambay.functions.room import Operations
 
 _MOST_TAGS = 50
@@ -38,16 +38,19 @@ class TagOperations(Operations):
     async def list_tags(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": dict(self._tagged(call, input["Resource"]).tags)}
 
-    async def _put(self, tagged: Function | EventSourceMapping, tags: dict[str, str]) -> None:
+    async def _put(self, tagged: Function | EventSourceMapping | CodeSigning, tags: dict[str, str]) -> None:
         # Nothing is awaited between reading the record and this change of it.
         if isinstance(tagged, Function):
             function = msgspec.structs.replace(tagged, tags=tags)
             await self._resources.commit(self._resources.functions.put(function.key, function))
+        elif isinstance(tagged, CodeSigning):
+            config = msgspec.structs.replace(tagged, tags=tags)
+            await self._resources.commit(self._resources.code_signings.put(config.arn, config))
         else:
             mapping = msgspec.structs.replace(tagged, tags=tags)
             await self._resources.commit(self._resources.event_sources.put(mapping.key, mapping))
 
-    def _tagged(self, call: Call, resource: str) -> Function | EventSourceMapping:
+    def _tagged(self, call: Call, resource: str) -> Function | EventSourceMapping | CodeSigning:
         """Raises InvalidParameterValueException for a version or alias, else ResourceNotFoundException."""
         kind, _, rest = Arn.parse(resource).resource.partition(":")
         if kind == "function":
@@ -61,6 +64,8 @@ class TagOperations(Operations):
             mapping = self._resources.event_sources.get(f"{call.account}/{call.region}/{rest}")
             if mapping is not None:
                 return mapping
+        if kind == "code-signing-config" and resource in self._resources.code_signings:
+            return self._resources.code_signings[resource]
         raise missing(f"{kind.replace('-', ' ').capitalize()} not found: {resource}")
 
 

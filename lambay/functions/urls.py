@@ -19,6 +19,7 @@ from lambay.functions.errors import conflict, function_not_found, invalid, missi
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.pagination import page, paged
+from lambay.functions.policies import allows_everybody
 from lambay.functions.records import Cors, FunctionUrl
 from lambay.functions.rendering import iso_timestamp
 from lambay.functions.room import Operations
@@ -144,14 +145,8 @@ class UrlOperations(Operations):
     def _is_public(self, url: FunctionUrl) -> bool:
         """Whether the policy lets everybody call the URL: auth type NONE alone does not."""
         policy = self._resources.policies.get(f"{url.function_key}/{url.qualifier}")
-        for known in policy.statements if policy is not None else ():
-            condition = (
-                known.get("Condition", {}).get("StringEquals", {}).get("lambda:FunctionUrlAuthType", "NONE")
-            )
-            allowed = known["Action"] in ("lambda:InvokeFunctionUrl", "lambda:*", "*")
-            if known["Principal"] == "*" and allowed and condition == "NONE":
-                return True
-        return False
+        context = {"lambda:FunctionUrlAuthType": "NONE", "lambda:InvokedViaFunctionUrl": "true"}
+        return allows_everybody(policy, "lambda:InvokeFunctionUrl", context)
 
     def _url_target(self, call: Call, input: dict[str, Any]) -> FunctionName:
         name = parse(input["FunctionName"], call, input.get("Qualifier"))

@@ -106,6 +106,74 @@ async def test_each_qualifier_has_its_own_policy(world: World) -> None:
     assert error.message == "No policy is associated with the given resource."
 
 
+async def test_a_whole_policy_replaces_the_permissions(world: World) -> None:
+    await world.create()
+    await world("AddPermission", FunctionName="f", **permission())
+    statement = {"Sid": "x", "Effect": "Deny", "Principal": "*", "Action": "lambda:*", "Resource": ARN}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    put = await world("PutResourcePolicy", ResourceArn=ARN, Policy=document)
+    shown = await world("GetPolicy", FunctionName="f")
+    assert (json.loads(shown["Policy"])["Statement"], shown["RevisionId"]) == ([statement], put["RevisionId"])
+    assert await world("GetResourcePolicy", ResourceArn=ARN) == put
+    error = await refused(world, "DeleteResourcePolicy", ResourceArn=ARN, RevisionId="other")
+    assert error.code == "PreconditionFailedException"
+    await world("DeleteResourcePolicy", ResourceArn=ARN, RevisionId=put["RevisionId"])
+    assert (await refused(world, "GetPolicy", FunctionName="f")).code == "ResourceNotFoundException"
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        ("{", "not JSON"),
+        ("{}", "no Statement"),
+        ('{"Statement": [{"Effect": "Maybe"}]}', "statement 1 has no Effect"),
+        ('{"Statement": {"Effect": "Allow", "Action": "lambda:*"}}', "needs Principal and Action"),
+        ('{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:*"}}', "not Lambda's"),
+        (
+            '{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"}}',
+            "the Resource of statement 1",
+        ),
+    ],
+)
+async def test_policies_that_cannot_be(world: World, document: str, text: str) -> None:
+    await world.create()
+    error = await refused(world, "PutResourcePolicy", ResourceArn=ARN, Policy=document)
+    assert (error.code, text in error.message) == ("InvalidParameterValueException", True), error.message
+
+
+async def test_code_signing_that_enforces_refuses_what_nobody_signed(world: World) -> None:
+    publishers = {"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p"]}
+    made = await world(
+        "CreateCodeSigningConfig",
+        AllowedPublishers=publishers,
+        CodeSigningPolicies={"UntrustedArtifactOnDeployment": "Enforce"},
+        Tags={"a": "b"},
+    )
+    config = made["CodeSigningConfig"]["CodeSigningConfigArn"]
+    error = await refused(world, "CreateFunction", **minimal(CodeSigningConfigArn=config))
+    assert error.code == "CodeVerificationFailedException"
+    policies = {"UntrustedArtifactOnDeployment": "Warn"}
+    await world("UpdateCodeSigningConfig", CodeSigningConfigArn=config, CodeSigningPolicies=policies)
+    await world.create(CodeSigningConfigArn=config)
+    assert await world("GetFunctionCodeSigningConfig", FunctionName="f") == {
+        "CodeSigningConfigArn": config,
+        "FunctionName": "f",
+    }
+    listed = await world("ListFunctionsByCodeSigningConfig", CodeSigningConfigArn=config)
+    assert listed == {"FunctionArns": [ARN]}
+    error = await refused(world, "DeleteCodeSigningConfig", CodeSigningConfigArn=config)
+    assert error.code == "ResourceConflictException"
+    assert await world("ListTags", Resource=config) == {"Tags": {"a": "b"}}
+    await world("DeleteFunctionCodeSigningConfig", FunctionName="f")
+    await world("DeleteCodeSigningConfig", CodeSigningConfigArn=config)
+    error = await refused(
+        world, "PutFunctionCodeSigningConfig", FunctionName="f", CodeSigningConfigArn=config
+    )
+    assert error.code == "CodeSigningConfigNotFoundException"
+    error = await refused(world, "GetCodeSigningConfig", CodeSigningConfigArn=config)
+    assert error.message == f"The Lambda code signing configuration {config} can not be found."
+
+
 async def test_tags(world: World) -> None:
     await world.create(Tags={"a": "1"})
     await world("TagResource", Resource=ARN, Tags={"b": "2"})
