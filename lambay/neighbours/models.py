@@ -88,7 +88,7 @@ def parse(operation: OperationModel, status: int, headers: dict[str, str], body:
         if operation.service_model.service_name == "iam":
             # boto3 gives policy documents decoded.
             json_decode_policies(parsed, operation)
-        return parsed
+        return {name: body if isinstance(value, BytesIO) else value for name, value in parsed.items()}
     error = parsed.pop("Error", {})
     code = str(error.get("Code") or "InternalFailure")
     members = {name: value for name, value in parsed.items() if not isinstance(value, datetime)}

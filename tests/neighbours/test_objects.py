@@ -65,6 +65,15 @@ def test_the_host_names_the_bucket(host: str, name: str | None) -> None:
     assert bucket_in_host(host) == name
 
 
+async def test_our_own_rooms_get_the_bytes_of_an_object(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        await bucket(neighbours)
+        body = b"PK\x03\x04\xff\xfe"
+        await neighbours.call("s3", "PutObject", {"Bucket": "bucket", "Key": "k", "Body": body}, **HERE)
+        got = await neighbours.call("s3", "GetObject", {"Bucket": "bucket", "Key": "k"}, **HERE)
+        assert got["Body"] == body
+
+
 async def test_metadata_ranges_and_conditions(tmp_path: Path) -> None:
     async with opened(tmp_path) as neighbours:
         s3 = await bucket(neighbours)
