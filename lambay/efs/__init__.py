@@ -3,7 +3,7 @@
 Serving files is fsd's part; addresses and reachability are the network's. Only `host_mounts` speaks HTTP.
 """
 
-from lambay.efs.mount_sources import MountSource, MountTargetAddress
+from lambay.efs.mount_source import MountSource, MountTargetAddress
 from lambay.efs.resources import Limits
 from lambay.efs.service import FileSystems
 

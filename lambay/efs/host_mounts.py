@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from lambay.aws import AWSError, resource_id
-from lambay.efs.mount_sources import MountSource
+from lambay.efs.mount_source import MountSource
 from lambay.efs.ports import FileServer
 from lambay.fsd import FsdError, Mount, PosixIdentity
 from lambay.fsd.supervisor import OnDeath

@@ -3,49 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
 
 from lambay.aws import Arn, AWSError
 from lambay.efs.errors import access_point_not_found, file_system_not_found
-from lambay.efs.records import AccessPoint, FileSystem, LifeCycleState, MountTarget, record_key
+from lambay.efs.mount_source import MountSource, MountTargetAddress
+from lambay.efs.records import AccessPoint, FileSystem, MountTarget, record_key
 from lambay.efs.resources import Resources
 from lambay.fsd import Create, PosixIdentity
-
-
-@dataclass(frozen=True, slots=True)
-class MountTargetAddress:
-    """One mount target of a source, for the zone that it serves."""
-
-    id: str
-    address: str
-    state: LifeCycleState
-    subnet: str
-    vpc: str
-    zone: str
-    security_groups: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountSource:
-    """What a mount of an access point, or of a whole file system, consists of.
-
-    `volume` is open in fsd with `backing` beneath it; `create` and `posix` go to fsd as they are.
-    `mount_targets` are by Availability Zone name. `read_only` is true for a replication's destination.
-    """
-
-    volume: str
-    file_system: str
-    file_system_arn: str
-    file_system_policy: str | None
-    access_point: str | None
-    access_point_arn: str | None
-    root: str
-    create: Create | None
-    posix: PosixIdentity | None
-    read_only: bool
-    backing: Path
-    mount_targets: dict[str, MountTargetAddress]
 
 
 class MountSources(Resources):
@@ -55,7 +19,13 @@ class MountSources(Resources):
         An ARN speaks for itself; `account` and `region` are those of a bare id. Raises AccessPointNotFound,
         FileSystemNotFound, or IncorrectFileSystemLifeCycleState where it is not available.
         """
-        file_system, access_point = self._source(identifier, account, region)
+        asked = (identifier, account, region)
+        known = self._known_sources.get(asked)
+        if known is None:
+            known = self._known_sources[asked] = self._mount_source(*self._source(*asked))
+        return known
+
+    def _mount_source(self, file_system: FileSystem, access_point: AccessPoint | None) -> MountSource:
         if file_system.state not in ("available", "updating"):
             raise AWSError(
                 "IncorrectFileSystemLifeCycleState",

@@ -19,6 +19,7 @@ from lambay.efs.errors import (
     incorrect_file_system_state,
     mount_target_not_found,
 )
+from lambay.efs.mount_source import MountSource
 from lambay.efs.ports import FileServer, Neighbours, Network
 from lambay.efs.records import (
     AccessPoint,
@@ -75,6 +76,8 @@ class Resources:
         self._targets_of: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._access_points_of: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._client_tokens: dict[tuple[str, str, str], str] = {}
+        # What mount_source told since the last commit: it is asked at every invocation.
+        self._known_sources: dict[tuple[str, str, str], MountSource] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.Task[None] | None = None
         self._reindex()
@@ -91,11 +94,13 @@ class Resources:
 
     async def _commit(self, *changes: Change) -> None:
         """Write durably; the indexes follow as the records do, at once and back again on failure."""
+        self._known_sources.clear()
         for change in changes:
             self._index(change)
         try:
             await self._store.commit(*changes)
         except Exception:
+            self._known_sources.clear()
             self._reindex()
             raise
 

@@ -1,6 +1,7 @@
 import pytest
 
 from lambay.aws import AWSError
+from lambay.efs import MountSource
 from lambay.fsd import Create, PosixIdentity
 from tests.efs.surroundings import ACCOUNT, REGION, House, call
 
@@ -89,3 +90,24 @@ async def test_an_access_point_that_is_not_there_is_an_invalid_parameter(house: 
     arn = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-00000000"
     with pytest.raises(AWSError, match=r"InvalidParameterValueException: .*fsap-00000000"):
         await house.efs.check_function_zones(arn, ["eu-west-1a"], **HERE)
+
+
+async def test_what_is_told_follows_every_change(house: House) -> None:
+    identifier = await house.make()
+    access_point = (await house.make_access_point(identifier))["AccessPointId"]
+
+    async def told() -> MountSource:
+        return await house.efs.mount_source(access_point, **HERE)
+
+    assert (await told()).mount_targets == {}
+    target = (await house.make_target(identifier))["MountTargetId"]
+    assert (await told()).mount_targets["eu-west-1a"].state == "available"
+    await house.efs.modify_mount_target_security_groups(
+        call(), {"MountTargetId": target, "SecurityGroups": ["sg-00000003"]}
+    )
+    assert (await told()).mount_targets["eu-west-1a"].security_groups == ("sg-00000003",)
+    await house.efs.delete_mount_target(call(), {"MountTargetId": target})
+    assert (await told()).mount_targets == {}
+    await house.efs.delete_access_point(call(), {"AccessPointId": access_point})
+    with pytest.raises(AWSError, match="AccessPointNotFound"):
+        await told()
