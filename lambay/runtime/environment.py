@@ -215,7 +215,8 @@ class Environment:
             await self._furnish(slot)
             began = self._clock.monotonic()
             assert self._credentials is not None
-            slot.run(environment_variables(self.spec, self._credentials, self.log_stream))
+            variables = environment_variables(self.spec, slot.language, self._credentials, self.log_stream)
+            slot.run(variables)
             async with asyncio.timeout(seconds):
                 ending = await init
         except TimeoutError:

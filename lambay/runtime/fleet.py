@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from lambay.clock import Clock
-from lambay.runtime import interpreters, kernel, packages
+from lambay.runtime import kernel
 from lambay.runtime.cgroups import ControlGroups
 from lambay.runtime.environment import Environment
 from lambay.runtime.identities import Identities
+from lambay.runtime.languages import RUNTIMES, Language, examine
 from lambay.runtime.leftovers import end_slots
 from lambay.runtime.log_shipping import LogShipping, WriteLog
 from lambay.runtime.sandbox import make_etc
 from lambay.runtime.scratch import Scratch
 from lambay.runtime.seccomp import filter_program
-from lambay.runtime.slot import Host, Language, ServeEndpoint, Slot
+from lambay.runtime.slot import Host, ServeEndpoint, Slot
 from lambay.runtime.slots import Slots
 from lambay.runtime.spawner import Spawner
 from lambay.runtime.spec import (
@@ -186,8 +186,8 @@ class LocalFleet:
         return FleetStatus(len(self._environments) - idle, idle, self._slots.ready, dict(counts))
 
     def runtimes(self) -> tuple[Runtime, ...]:
-        """Lambda's Python runtimes as this host has them; starts interpreters to ask, so it blocks."""
-        return tuple(_examine(name)[0] for name in interpreters.RUNTIMES)
+        """Lambda's runtimes as this host has them; starts interpreters to ask, so it blocks."""
+        return tuple(examine(name)[0] for name in RUNTIMES)
 
     # How
 
@@ -215,7 +215,7 @@ class LocalFleet:
         known = self._languages.get(runtime)
         if known is not None:
             return known
-        examined, language = await asyncio.to_thread(_examine, runtime)
+        examined, language = await asyncio.to_thread(examine, runtime)
         if language is None:
             raise RuntimeUnavailable(runtime, examined.reason)
         return self._languages.setdefault(runtime, language)
@@ -292,26 +292,3 @@ class LocalFleet:
                 await self._clock.sleep(min(rest) + limit - self._clock.time())
             else:
                 self._rested.clear()
-
-
-def _examine(runtime: str) -> tuple[Runtime, Language | None]:
-    if runtime not in interpreters.RUNTIMES:
-        known = ", ".join(interpreters.RUNTIMES)
-        return Runtime(runtime, False, reason=f"not supported here; these are: {known}"), None
-    version = runtime.removeprefix("python")
-    interpreter = interpreters.find(runtime)
-    if interpreter is None:
-        reason = (
-            f"this host has no {runtime} interpreter; install one (apt-get install {runtime}, "
-            f"uv python install {version} or pyenv install {version}), then run: {_build_command(runtime)}"
-        )
-        return Runtime(runtime, False, reason=reason), None
-    built = packages.built(runtime)
-    if built is None:
-        reason = f"its packages are not built for {interpreter.executable}; run: {_build_command(runtime)}"
-        return Runtime(runtime, False, interpreter.executable, reason), None
-    return Runtime(runtime, True, interpreter.executable), Language(interpreter, built)
-
-
-def _build_command(runtime: str) -> str:
-    return f"{os.path.join('.venv', 'bin', 'python')} -m lambay.runtime.packages {runtime}"

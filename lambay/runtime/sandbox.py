@@ -17,8 +17,6 @@ from pathlib import Path
 from lambay.runtime import kernel
 
 USER = "sbx_user1051"
-BOOTSTRAP = "/var/rapid/bootstrap.py"
-_BOOTSTRAPS = Path(__file__).parent / "bootstrap"
 # With those of LD_LIBRARY_PATH: the dynamic loader never looks again into one that was not there at first.
 _DIRECTORIES = (
     "var",
@@ -165,8 +163,3 @@ class Sandbox:
         yield from ("--chdir", "/", "--clearenv")
         for name, value in self.environment.items():
             yield from ("--setenv", name, value)
-
-
-def bootstraps() -> Path:
-    """The directory of Lambay's own bootstraps, seen at /var/rapid."""
-    return _BOOTSTRAPS

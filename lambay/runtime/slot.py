@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -24,25 +25,17 @@ import msgspec
 
 from lambay.runtime import kernel
 from lambay.runtime.cgroups import ControlGroup, ControlGroups
-from lambay.runtime.interpreters import Interpreter
+from lambay.runtime.languages import BOOTSTRAPS, RUNTIME_API_PORT, Language
 from lambay.runtime.runtime_api import Door, RuntimeCalls
-from lambay.runtime.sandbox import BOOTSTRAP, Sandbox, Tree, bootstraps
+from lambay.runtime.sandbox import Sandbox, Tree
 from lambay.runtime.scratch import Scratch
 from lambay.runtime.spawner import Spawner
 from lambay.runtime.spec import Closer, SandboxFailure
 
-RUNTIME_API_PORT = 9001
 ENDPOINT_PORT = 4566
 DEFAULT_SCRATCH_MB = 512
-
-# An interpreter that has started cannot take these on; see environ(7), ld.so(8), mallopt(3).
-_EXEC_PREFIXES = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
-_EXEC_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
-
-LIBRARY_PATH = (
-    "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
-)
-COMMAND_PATH = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin"
+# Lambda Developer Guide, "Lambda quotas": file descriptors.
+_DESCRIPTORS = 1024
 
 _log = logging.getLogger("lambay.runtime")
 
@@ -60,28 +53,6 @@ class Host:
     scratch: Scratch
     spawner: Spawner
     serve_endpoint: ServeEndpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Language:
-    """An interpreter with its packages: what a slot has running before it is claimed."""
-
-    interpreter: Interpreter
-    packages: Path
-
-
-def fixed_environment() -> dict[str, str]:
-    """The variables that are the same in every environment."""
-    return {
-        "PATH": COMMAND_PATH,
-        "LD_LIBRARY_PATH": LIBRARY_PATH,
-        "PYTHONPATH": "/var/runtime",
-        "LANG": "en_US.UTF-8",
-        "TZ": ":UTC",
-        "LAMBDA_TASK_ROOT": "/var/task",
-        "LAMBDA_RUNTIME_DIR": "/var/runtime",
-        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{RUNTIME_API_PORT}",
-    }
 
 
 class _Unclaimed:
@@ -176,12 +147,8 @@ class Slot:
     def run(self, environment: Mapping[str, str]) -> None:
         """Give the waiting interpreter its function; it may call the Runtime API from now on."""
         assert self._channel is not None
-        command: list[str] | None = None
-        if _needs_exec(environment):
-            command = [str(self.language.interpreter.sandbox_executable), BOOTSTRAP, "run"]
-            if wrapper := environment.get(_EXEC_WRAPPER):
-                command.insert(0, wrapper)
-        message = msgspec.json.encode({"environment": environment, "exec": command})
+        commands = self.language.executes(environment)
+        message = msgspec.json.encode({"environment": environment, "commands": commands})
         # At most 4 KiB of user variables and some of Lambda's: always within the socket's buffer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._channel.sendall(message)
@@ -270,18 +237,14 @@ class Slot:
         loop.add_reader(ours, self._heard)
 
     def _sandbox(self) -> Sandbox:
-        interpreter = self.language.interpreter
-        mounts = {"/var/runtime": self.language.packages, "/var/rapid": bootstraps()}
-        if not interpreter.in_usr:
-            mounts["/var/lang"] = interpreter.prefix
         return Sandbox(
             tree=self.tree,
             etc=self._host.etc,
             uid=self.uid,
-            command=(str(interpreter.sandbox_executable), BOOTSTRAP),
-            mounts=mounts,
-            masked=interpreter.site_directories,
-            environment=fixed_environment(),
+            command=self.language.waiting,
+            mounts={**dict(self.language.mounts), "/var/rapid": BOOTSTRAPS},
+            masked=self.language.masked,
+            environment=dict(self.language.variables),
         )
 
     async def _serve(self, listeners: Sequence[socket.socket]) -> None:
@@ -319,6 +282,8 @@ class Slot:
 
     def _confine(self, pid: int) -> None:
         self._first = os.pidfd_open(pid)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         self.group.enter(pid)
         # If the machine runs out of memory, functions go first.
         with contextlib.suppress(OSError):
@@ -363,11 +328,3 @@ class Slot:
             self.group.remove()
         except OSError as error:
             _log.warning("slot %d: %s", self.number, error)
-
-
-def _needs_exec(environment: Mapping[str, str]) -> bool:
-    fixed = fixed_environment()
-    return any(
-        (name.startswith(_EXEC_PREFIXES) or name == _EXEC_WRAPPER) and fixed.get(name) != value
-        for name, value in environment.items()
-    )

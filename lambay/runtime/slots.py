@@ -7,7 +7,8 @@ import logging
 from collections import deque
 
 from lambay.runtime.identities import Identities
-from lambay.runtime.slot import Host, Language, Slot
+from lambay.runtime.languages import Language
+from lambay.runtime.slot import Host, Slot
 
 _log = logging.getLogger("lambay.runtime")
 

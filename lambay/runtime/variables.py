@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from lambay.runtime.slot import ENDPOINT_PORT, fixed_environment
+from lambay.runtime.languages import RUNTIME_API_PORT, Language
+from lambay.runtime.slot import ENDPOINT_PORT
 from lambay.runtime.spec import Credentials, EnvironmentSpec
 
 
-def environment_variables(spec: EnvironmentSpec, credentials: Credentials, log_stream: str) -> dict[str, str]:
+def environment_variables(
+    spec: EnvironmentSpec, language: Language, credentials: Credentials, log_stream: str
+) -> dict[str, str]:
     """Lambda's own and the user's; the user's win except over the reserved ones."""
     variables = {
-        **fixed_environment(),
+        **dict(language.variables),
         "SHLVL": "0",
         "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
         **spec.variables,
@@ -26,7 +29,7 @@ def environment_variables(spec: EnvironmentSpec, credentials: Credentials, log_s
         "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
         "AWS_LAMBDA_LOG_FORMAT": spec.log_format,
         "AWS_LAMBDA_INITIALIZATION_TYPE": spec.initialization_type,
-        "AWS_LAMBDA_RUNTIME_API": fixed_environment()["AWS_LAMBDA_RUNTIME_API"],
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{RUNTIME_API_PORT}",
         "AWS_ACCESS_KEY_ID": credentials.access_key_id,
         "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
         "AWS_SESSION_TOKEN": credentials.session_token,

@@ -79,7 +79,7 @@ async def test_it_finds_only_its_own_code(bench: Bench) -> None:
         import subprocess
         def handler(event, context):
             found = subprocess.run(
-                ["grep", "-rls", "xq7-of-" + "another", "/var", "/opt", "/tmp", "/mnt", "/etc"],
+                ["grep", "-rls", "xq7-of-" + "another", "/var/task", "/opt", "/tmp", "/mnt", "/etc"],
                 capture_output=True, text=True
             )
             return found.stdout.split()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+
+import pytest
 
 from lambay.runtime import packages
 from lambay.runtime.interpreters import Interpreter, find
@@ -13,7 +16,8 @@ from .arrange import Bench
 
 
 async def test_every_runtime_of_the_host_runs_functions(bench: Bench) -> None:
-    available = [runtime.name for runtime in bench.fleet.runtimes() if runtime.available]
+    found = [runtime.name for runtime in bench.fleet.runtimes() if runtime.available]
+    available = [name for name in found if name.startswith("python")]
     source = """
         import sys, boto3, logging
         def handler(event, context):
@@ -61,3 +65,43 @@ def test_building_what_is_built_does_nothing(capsys) -> None:  # type: ignore[no
     assert status == 0
     assert (packages.directory() / own).stat().st_ino == before
     assert str(packages.directory() / own) in capsys.readouterr().out
+
+
+CUSTOM = """
+import http.client, json, os
+root = "/2018-06-01/runtime/invocation/"
+while True:
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.request("GET", root + "next")
+    answer = connection.getresponse()
+    event = json.loads(answer.read())
+    said = [event, os.environ["_HANDLER"], os.getcwd(), "PYTHONPATH" in os.environ]
+    request = answer.headers["Lambda-Runtime-Aws-Request-Id"]
+    connection.request("POST", f"{root}{request}/response", json.dumps(said))
+    connection.getresponse().read()
+"""
+
+
+@pytest.mark.parametrize("place", ["code", "layer"])
+async def test_an_os_only_runtime_runs_the_functions_bootstrap(bench: Bench, place: str) -> None:
+    own = find(f"python3.{sys.version_info.minor}")
+    assert own is not None
+    layer = bench.directory / "layer"
+    layer.mkdir()
+    spec = bench.function("", runtime="provided.al2023", handler="anything", layers=(layer,))
+    bootstrap = (spec.code if place == "code" else layer) / "bootstrap"
+    bootstrap.write_text(f"#!/bin/sh\nexec {own.sandbox_executable} /var/task/custom.py\n")
+    bootstrap.chmod(0o755)
+    (spec.code / "custom.py").write_text(CUSTOM)
+
+    assert await bench.answer(spec, 1) == [1, "anything", "/var/task", False]
+    assert await bench.answer(spec, 2) == [2, "anything", "/var/task", False]
+
+
+async def test_an_os_only_runtime_without_bootstrap_is_told(bench: Bench) -> None:
+    outcome = await bench.invoke(bench.function("", runtime="provided.al2023"))
+
+    assert json.loads(outcome.payload) == {
+        "errorType": "Runtime.InvalidEntrypoint",
+        "errorMessage": "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]",
+    }

@@ -1,15 +1,11 @@
-"""The first code in a sandbox: waits for the function, becomes it, and runs AWS's runtime client.
+"""The first code in a Python sandbox: waits for the function, becomes it, and runs AWS's runtime client.
 
-It runs under the function's interpreter (Python 3.8 and later), which has nothing of Lambay. Its standard
-input is a socket to Lambay: it writes one byte once everything is imported and reads one JSON object,
-`{"environment": {...}, "exec": [...] or null}`. With `exec`, that command is run with the environment
-instead: an interpreter that has started already cannot take on PYTHON* and LD_* variables.
+It runs under the function's interpreter (Python 3.8 and later), which has nothing of Lambay but this
+directory. With `run` as its argument it finds everything in its environment: an interpreter that has
+started already cannot take on PYTHON* and LD_* variables, and a wrapper script starts a new one.
 """
 
-import json
 import os
-import resource
-import socket
 import sys
 import time
 from typing import Any
@@ -17,41 +13,19 @@ from typing import Any
 # The sandbox has them, Lambay has not.
 import awslambdaric.__main__ as client  # type: ignore[import-not-found]
 import awslambdaric.bootstrap as loop  # type: ignore[import-not-found]
+from waiting import execute, receive  # type: ignore[import-not-found]
 
 TASK_ROOT = "/var/task"
 
 
-def receive() -> Any:
-    with socket.socket(fileno=0) as channel:
-        channel.sendall(b"R")
-        parts = []
-        while True:
-            part = channel.recv(65536)
-            if not part:
-                break
-            parts.append(part)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, channel.detach())
-        os.close(null)
-    if not parts:
-        # Lambay went away before this sandbox was needed.
-        os._exit(0)
-    return json.loads(b"".join(parts))
-
-
-def limit() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def search_path() -> "list[str]":
+def search_path() -> Any:
     """Lambda's order: the function, its layers, the runtime's packages, the standard library."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     first = [TASK_ROOT, f"/opt/python/lib/{version}/site-packages", "/opt/python"]
     given = os.environ.get("PYTHONPATH", "").split(":")
-    rest = [path for path in sys.path if path not in (*first, "/var/rapid", "")]
     runtime = [path for path in given if path and path not in first]
-    return first + runtime + [path for path in rest if path not in runtime]
+    rest = [path for path in sys.path if path not in (*first, *runtime, "/var/rapid", "")]
+    return first + runtime + rest
 
 
 def run() -> None:
@@ -63,16 +37,7 @@ def run() -> None:
     client.main(sys.argv)
 
 
-def main() -> None:
-    limit()
-    if sys.argv[1:] == ["run"]:
-        run()
-        return
-    received = receive()
-    environment = received["environment"]
-    if received["exec"] is not None:
-        os.chdir(TASK_ROOT)
-        os.execve(received["exec"][0], received["exec"], environment)
+def become(environment: Any) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -82,7 +47,12 @@ def main() -> None:
 
         # It reads them when it is imported.
         importlib.reload(loop)
-    run()
 
 
-main()
+if sys.argv[1:] != ["run"]:
+    received = receive()
+    if received["commands"] is not None:
+        execute(received["commands"], received["environment"])
+        sys.exit(f"{received['commands'][0][0]} cannot be executed")
+    become(received["environment"])
+run()

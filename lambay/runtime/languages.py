@@ -1,0 +1,139 @@
+"""Lambda's runtimes as this host can run them: what a slot has running before it is claimed, and what for.
+
+A runtime is one of three kinds. Python has AWS's runtime client in an interpreter that waits; Node.js
+likewise with Lambay's own client; OS-only runtimes (`provided.*`) bring a `bootstrap` of their own, for
+which a small launcher waits.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lambay.runtime import interpreters, packages
+from lambay.runtime.interpreters import Interpreter
+from lambay.runtime.spec import Runtime
+
+RUNTIME_API_PORT = 9001
+BOOTSTRAPS = Path(__file__).parent / "bootstrap"
+"""Lambay's own programs in a sandbox, seen there at /var/rapid."""
+
+PROVIDED = ("provided.al2", "provided.al2023")
+RUNTIMES = (*interpreters.RUNTIMES, *PROVIDED)
+
+# What no process can take on that has started already; see ld.so(8), locale(7), mallopt(3).
+_READ_AT_START = ("LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
+_WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """How slots of one kind are made.
+
+    `waiting` is the command that waits for its function, `commands` what is executed in its place where it
+    cannot become the function itself: the first of them whose program is there. `variables` are those of
+    Lambda's that are the same for all functions; `read_at_start` are the prefixes of further ones that only
+    a new process takes on. `mounts` and `masked` are directories: shown read-only, shown empty.
+    """
+
+    name: str
+    waiting: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
+    variables: tuple[tuple[str, str], ...]
+    mounts: tuple[tuple[str, Path], ...]
+    masked: tuple[Path, ...] = ()
+    read_at_start: tuple[str, ...] = _READ_AT_START
+    becomes_the_function: bool = True
+
+    def executes(self, environment: Mapping[str, str]) -> list[list[str]] | None:
+        """The commands to choose from for a function with these variables; None if the waiting one becomes
+        it.
+        """
+        wrapper = environment.get(_WRAPPER)
+        fixed = dict(self.variables)
+        fresh = any(
+            name.startswith(self.read_at_start) and fixed.get(name) != value
+            for name, value in environment.items()
+        )
+        if self.becomes_the_function and not fresh and not wrapper:
+            return None
+        wrapped = [wrapper] if wrapper and self.becomes_the_function else []
+        return [[*wrapped, *command] for command in self.commands]
+
+
+def examine(runtime: str) -> tuple[Runtime, Language | None]:
+    """Whether the host can run it, and how. Starts interpreters to ask, so it blocks."""
+    if runtime in PROVIDED:
+        return _provided(runtime)
+    if runtime in interpreters.RUNTIMES:
+        return _python(runtime)
+    return Runtime(runtime, False, reason=f"not supported here; these are: {', '.join(RUNTIMES)}"), None
+
+
+def _python(runtime: str) -> tuple[Runtime, Language | None]:
+    interpreter = interpreters.find(runtime)
+    if interpreter is None:
+        version = runtime.removeprefix("python")
+        reason = (
+            f"this host has no {runtime} interpreter; install one (apt-get install {runtime}, "
+            f"uv python install {version} or pyenv install {version}), then run: {_build_command(runtime)}"
+        )
+        return Runtime(runtime, False, reason=reason), None
+    built = packages.built(runtime)
+    if built is None:
+        reason = f"its packages are not built for {interpreter.executable}; run: {_build_command(runtime)}"
+        return Runtime(runtime, False, interpreter.executable, reason), None
+    executable = str(interpreter.sandbox_executable)
+    language = Language(
+        name=runtime,
+        waiting=(executable, "/var/rapid/bootstrap.py"),
+        commands=((executable, "/var/rapid/bootstrap.py", "run"),),
+        variables=_variables("/var/lang/bin:", "/var/lang/lib:", PYTHONPATH="/var/runtime"),
+        mounts=(*_interpreter_mount(interpreter), ("/var/runtime", built)),
+        masked=interpreter.site_directories,
+        read_at_start=("PYTHON", *_READ_AT_START),
+    )
+    return Runtime(runtime, True, interpreter.executable), language
+
+
+def _provided(runtime: str) -> tuple[Runtime, Language | None]:
+    own = f"python3.{sys.version_info.minor}"
+    interpreter = interpreters.find(own)
+    if interpreter is None:
+        return Runtime(runtime, False, reason=f"this host has no {own} interpreter for the launcher"), None
+    language = Language(
+        name="provided",
+        waiting=(str(interpreter.sandbox_executable), "/var/rapid/launch.py"),
+        commands=(("/var/task/bootstrap",), ("/opt/bootstrap",)),
+        variables=_variables("", ""),
+        mounts=_interpreter_mount(interpreter),
+        masked=interpreter.site_directories,
+        becomes_the_function=False,
+    )
+    return Runtime(runtime, True, interpreter.executable), language
+
+
+def _variables(path: str, library_path: str, **own: str) -> tuple[tuple[str, str], ...]:
+    """Lambda Developer Guide, "Defined runtime environment variables"."""
+    libraries = "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"
+    common = {
+        "PATH": f"{path}/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": f"{library_path}{libraries}",
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{RUNTIME_API_PORT}",
+    }
+    return tuple({**common, **own}.items())
+
+
+def _interpreter_mount(interpreter: Interpreter) -> tuple[tuple[str, Path], ...]:
+    return () if interpreter.in_usr else (("/var/lang", interpreter.prefix),)
+
+
+def _build_command(runtime: str) -> str:
+    return f"{os.path.join('.venv', 'bin', 'python')} -m lambay.runtime.packages {runtime}"
