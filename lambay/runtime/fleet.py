@@ -14,7 +14,7 @@ from lambay.runtime import kernel
 from lambay.runtime.cgroups import ControlGroups
 from lambay.runtime.environment import Environment
 from lambay.runtime.identities import Identities
-from lambay.runtime.languages import RUNTIMES, Language, examine
+from lambay.runtime.languages import OWN_PYTHON, RUNTIMES, Language, examine
 from lambay.runtime.leftovers import end_slots
 from lambay.runtime.log_shipping import LogShipping, WriteLog
 from lambay.runtime.sandbox import make_etc
@@ -101,6 +101,7 @@ class LocalFleet:
         self._idle: dict[str, list[Environment]] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._rested = asyncio.Event()
         file_server.on_death(self._lose)
 
@@ -108,6 +109,7 @@ class LocalFleet:
         """Remove what an earlier instance left, then be ready. Raises OSError, RuntimeError."""
         await asyncio.to_thread(self._prepare)
         self._reaper = asyncio.create_task(self._reap(), name="idle environments")
+        self._preparing = asyncio.create_task(self._prepare_own(), name="first spare sandboxes")
 
     async def stop(self) -> None:
         """End every environment and give everything back; safe to call twice."""
@@ -115,6 +117,8 @@ class LocalFleet:
             return
         self._reaper.cancel()
         self._reaper = None
+        if self._preparing is not None:
+            await asyncio.wait([self._preparing])
         await self.reset()
         await self._slots.stop()
         await self._shipping.flush()
@@ -126,6 +130,8 @@ class LocalFleet:
 
     async def settled(self) -> None:
         """Return once the spare sandboxes are up and environments that were to end have ended."""
+        if self._preparing is not None:
+            await asyncio.wait([self._preparing])
         await self._slots.settled()
         while self._endings:
             await asyncio.wait(set(self._endings))
@@ -190,6 +196,13 @@ class LocalFleet:
         return tuple(examine(name)[0] for name in RUNTIMES)
 
     # How
+
+    async def _prepare_own(self) -> None:
+        """Spare sandboxes for the Python that Lambay runs on: the likeliest to be wanted first."""
+        try:
+            await self.prepare(OWN_PYTHON)
+        except RuntimeUnavailable as unavailable:
+            _log.info("%s", unavailable)
 
     def _prepare(self) -> None:
         run_dir = self._settings.run_dir

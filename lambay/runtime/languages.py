@@ -21,6 +21,9 @@ RUNTIME_API_PORT = 9001
 BOOTSTRAPS = Path(__file__).parent / "bootstrap"
 """Lambay's own programs in a sandbox, seen there at /var/rapid."""
 
+OWN_PYTHON = f"python3.{sys.version_info.minor}"
+"""The version that Lambay itself runs on; its interpreter is always there."""
+
 PROVIDED = ("provided.al2", "provided.al2023")
 RUNTIMES = (*interpreters.RUNTIMES, *PROVIDED)
 
@@ -100,10 +103,9 @@ def _python(runtime: str) -> tuple[Runtime, Language | None]:
 
 
 def _provided(runtime: str) -> tuple[Runtime, Language | None]:
-    own = f"python3.{sys.version_info.minor}"
-    interpreter = interpreters.find(own)
+    interpreter = interpreters.find(OWN_PYTHON)
     if interpreter is None:
-        return Runtime(runtime, False, reason=f"this host has no {own} interpreter for the launcher"), None
+        return Runtime(runtime, False, reason=f"this host has no {OWN_PYTHON} for the launcher"), None
     language = Language(
         name="provided",
         waiting=(str(interpreter.sandbox_executable), "/var/rapid/launch.py"),
