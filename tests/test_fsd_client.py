@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lambay.fsd import Create, Fsd, FsdError, Mount, PosixIdentity
+from lambay.fsd import Create, Fsd, FsdError, Mount, PosixIdentity, supervisor
 from lambay.settings import Settings
 
 SERVER = """
@@ -19,8 +19,10 @@ import asyncio, json, os, sys
 
 journal = open(__file__ + ".journal", "a")
 late = []
+connections = []
 
 async def serve(reader, writer):
+    connections.append(writer)
     def answer(request, result=None, error=None):
         reply = {"id": request["id"]}
         reply.update({"error": error} if error else {"result": result or {}})
@@ -29,6 +31,8 @@ async def serve(reader, writer):
         request = json.loads(line)
         journal.write(line.decode()); journal.flush()
         match request["op"]:
+            case "hello" if os.path.exists(__file__ + ".stuck"):
+                pass
             case "hello":
                 answer(request, {"version": "9.9", "pid": os.getpid(), "transport": "classic", "more": 1})
             case "volume.usage" | "reset" | "mount" if request["volume"] == "late":
@@ -56,7 +60,8 @@ async def serve(reader, writer):
                 os._exit(0)
             case _:
                 answer(request)
-    os._exit(0)
+    if writer is connections[0]:
+        os._exit(0)
 
 async def main():
     path = sys.argv[sys.argv.index("--socket") + 1]
@@ -187,6 +192,31 @@ async def test_a_mount_that_died_with_its_server_counts_as_unmounted(fsd: Fsd) -
     with pytest.raises(FsdError):
         await fsd.mount(mount("fatal"))
     await fsd.unmount("m-1")
+
+
+async def test_a_slow_answer_is_no_reason_to_end_the_server(
+    fsd: Fsd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await fsd.hello()
+    monkeypatch.setattr(supervisor, "_CALL_SECONDS", 0.2)
+    with pytest.raises(FsdError, match="Timeout"):
+        await fsd.usage("late")
+    assert await fsd.hello() == before
+
+
+async def test_a_server_that_is_stuck_is_replaced(
+    fsd: Fsd, binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await fsd.hello()
+    monkeypatch.setattr(supervisor, "_CALL_SECONDS", 0.2)
+    monkeypatch.setattr(supervisor, "_PROBE_SECONDS", 0.2)
+    stuck = Path(f"{binary}.stuck")
+    stuck.touch()
+    with pytest.raises(FsdError, match="Timeout"):
+        await fsd.hello()
+    stuck.unlink()
+    monkeypatch.undo()
+    assert (await fsd.hello()).pid != before.pid
 
 
 async def test_a_start_that_fails_is_told_and_tried_again(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import select
-import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -18,6 +16,7 @@ import msgspec
 
 from lambay.fsd.connection import Connection, FsdError
 from lambay.fsd.fuse_mounts import end_mounts
+from lambay.fsd.process import end_earlier, forward_log, forward_output, kill, until_serving
 from lambay.fsd.protocol import Hello, Mount, Mounted, Stats, Usage
 from lambay.settings import Settings
 
@@ -28,18 +27,12 @@ _log = logging.getLogger("lambay.fsd")
 _START_SECONDS = 10.0
 _STOP_SECONDS = 10.0
 _CALL_SECONDS = 30.0
+_RESET_SECONDS = 600.0
+_PROBE_SECONDS = 10.0
 _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 5.0
 # A server that lived this long had started well: its death begins a new series of attempts.
 _HEALTHY_SECONDS = 10.0
-
-_LEVELS = {
-    "TRACE": logging.DEBUG,
-    "DEBUG": logging.DEBUG,
-    "INFO": logging.INFO,
-    "WARN": logging.WARNING,
-    "ERROR": logging.ERROR,
-}
 
 OnDeath = Callable[[Sequence[str]], None]
 
@@ -165,8 +158,8 @@ class Fsd:
         return await self._ask("stats", {}, Stats)
 
     async def reset(self, volume: str) -> None:
-        """Empty the volume; it may have no mounts."""
-        await self._call("reset", {"volume": volume}, dict)
+        """Empty the volume, however long that takes; it may have no mounts."""
+        await self._call("reset", {"volume": volume}, dict, timeout=_RESET_SECONDS)
 
     def _volume_fields(self, volume: str, backing: str) -> dict[str, Any]:
         return {"volume": volume, "backing": backing, "passthrough": self._passthrough}
@@ -180,7 +173,9 @@ class Fsd:
                 raise
         return await self._call(operation, fields, answer)
 
-    async def _call(self, operation: str, fields: dict[str, Any], answer: type[R]) -> R:
+    async def _call(
+        self, operation: str, fields: dict[str, Any], answer: type[R], *, timeout: float | None = None
+    ) -> R:
         if self._connection is not None and not self._connection.is_open:
             # Dead, and supervision has not come round to it yet.
             self._up.clear()
@@ -189,9 +184,30 @@ class Fsd:
         connection = self._connection
         if connection is None:
             raise FsdError("NotRunning", f"the file server is not running; {operation} was not sent")
-        return msgspec.json.decode(
-            await connection.call(operation, fields, timeout=_CALL_SECONDS), type=answer, strict=False
-        )
+        try:
+            text = await connection.call(operation, fields, timeout=timeout or _CALL_SECONDS)
+        except FsdError as error:
+            if error.code == "Timeout" and connection is self._connection:
+                await self._end_if_stuck()
+            raise
+        return msgspec.json.decode(text, type=answer, strict=False)
+
+    async def _end_if_stuck(self) -> None:
+        """Kill a server that does not even say hello to a newcomer; supervision does the rest."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                probe = await Connection.open(self._socket)
+                try:
+                    await probe.call("hello", {}, timeout=_PROBE_SECONDS)
+                finally:
+                    await probe.close()
+        except (FsdError, OSError, TimeoutError):
+            if process is self._process and process.returncode is None:
+                _log.error("the file server, pid %d, does not answer; it is ended", process.pid)
+                kill(process)
 
     async def _wait_until_up(self, operation: str) -> None:
         if self._stopping.is_set() or self._supervision is None:
@@ -218,9 +234,9 @@ class Fsd:
         assert process.stdout is not None
         assert process.stderr is not None
         serving = asyncio.Event()
-        self._keep(_forward_log(process.stderr, serving))
-        self._keep(_forward_output(process.stdout, serving))
-        await _until_serving(process, serving)
+        self._keep(forward_log(process.stderr, serving))
+        self._keep(forward_output(process.stdout, serving))
+        await until_serving(process, serving)
         connection = await Connection.open(self._socket)
         self._connection = connection
         answer = await connection.call("hello", {}, timeout=_START_SECONDS)
@@ -285,9 +301,7 @@ class Fsd:
     async def _end_process(self) -> None:
         if self._process is not None:
             if self._process.returncode is None:
-                # Process.kill would collect the exit status that the event loop waits for.
-                with suppress(ProcessLookupError):
-                    os.kill(self._process.pid, signal.SIGKILL)
+                kill(self._process)
             status = await self._process.wait()
             if not self._stopping.is_set():
                 _log.error("the file server, pid %d, ended with status %d", self._process.pid, status)
@@ -325,7 +339,7 @@ class Fsd:
 
     def _end_leftovers(self) -> None:
         """End what a server on this run directory left: the process, its mounts, its socket."""
-        _end_earlier(self._pid_file, str(self._socket))
+        end_earlier(self._pid_file, str(self._socket))
         if self._elsewhere_file.exists():
             elsewhere = {Path(each) for each in msgspec.json.decode(self._elsewhere_file.read_bytes())}
             end_mounts(lambda path: path in elsewhere)
@@ -338,71 +352,3 @@ class Fsd:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _end_earlier(pid_file: Path, socket: str) -> None:
-    """Kill the process of `pid_file` if it still is an fsd on `socket`, and wait until it is gone."""
-    try:
-        pid = int(pid_file.read_text())
-        pidfd = os.pidfd_open(pid)
-    except (OSError, ValueError):
-        return
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if os.fsencode(socket) in arguments:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _STOP_SECONDS)
-    except OSError as error:
-        _log.debug("earlier file server %d: %s", pid, error)
-    finally:
-        os.close(pidfd)
-
-
-async def _until_serving(process: asyncio.subprocess.Process, serving: asyncio.Event) -> None:
-    """Raises FsdError where the process ends first, or takes too long."""
-    sign = asyncio.create_task(serving.wait())
-    end = asyncio.create_task(process.wait())
-    try:
-        await asyncio.wait({sign, end}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        sign.cancel()
-        end.cancel()
-    if process.returncode is not None:
-        raise FsdError("NotRunning", f"ended at its start with status {process.returncode}; see its log")
-    if not serving.is_set():
-        raise FsdError("NotRunning", f"not ready within {_START_SECONDS:g} s")
-
-
-async def _forward_log(stream: asyncio.StreamReader, serving: asyncio.Event) -> None:
-    async for line in _lines(stream):
-        try:
-            entry = msgspec.json.decode(line)
-            fields = dict(entry.get("fields", {}))
-            message = str(fields.pop("message", ""))
-            level = _LEVELS.get(str(entry.get("level", "")), logging.INFO)
-        except (msgspec.DecodeError, AttributeError, TypeError, ValueError):
-            # A panic's words, or the loader's, are not JSON.
-            _log.warning("%s", line.decode(errors="replace").rstrip())
-            continue
-        if message == "serving":
-            serving.set()
-        said = " ".join([message, *(f"{name}={value}" for name, value in fields.items())])
-        _log.log(level, "%s", said)
-
-
-async def _forward_output(stream: asyncio.StreamReader, serving: asyncio.Event) -> None:
-    async for line in _lines(stream):
-        serving.set()
-        _log.debug("stdout: %s", line.decode(errors="replace").rstrip())
-
-
-async def _lines(stream: asyncio.StreamReader) -> Any:
-    while True:
-        try:
-            line = await stream.readline()
-        except ValueError:
-            # Longer than a line may be; the reader has dropped it.
-            continue
-        if not line:
-            return
-        yield line
