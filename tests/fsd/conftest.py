@@ -51,13 +51,13 @@ class Mount:
 class Server:
     """An fsd process and its control connection."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.socket = directory / "fsd.sock"
         self._numbers = itertools.count(1)
         self.mounts: dict[str, Mount] = {}
         self.process = subprocess.Popen(
-            [Path(sys.executable).parent / "fsd", "--socket", self.socket],
+            [Path(sys.executable).parent / "fsd", "--socket", self.socket, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=(directory / "log").open("wb"),
@@ -89,10 +89,11 @@ class Server:
                 return result
         raise AssertionError(f"fsd closed its control connection: {self.log()}")
 
-    def volume(self, backing: Path, name: str | None = None) -> Volume:
+    def volume(self, backing: Path, name: str | None = None, *, passthrough: bool = True) -> Volume:
         volume = Volume(name or f"fs-{next(self._numbers):017x}", backing)
         backing.mkdir(parents=True, exist_ok=True)
-        self.call("volume.open", volume=volume.name, backing=str(backing))
+        options = {} if passthrough else {"passthrough": False}
+        self.call("volume.open", volume=volume.name, backing=str(backing), **options)
         return volume
 
     def mount(
@@ -192,10 +193,26 @@ def scratch() -> Iterator[Path]:
     assert not left, "mounts were left behind"
 
 
+#: Options of the server, and whether file data may pass it by. `served`: all data goes through it, as for a throttled
+#: file system. `classic`: what a kernel before 6.9 gives.
+WAYS = {
+    "io_uring": ((), True),
+    "served": ((), False),
+    "classic": (("--transport", "classic"), False),
+}
+every_way = pytest.mark.parametrize("way", list(WAYS), ids=list(WAYS))
+
+
 @pytest.fixture
-def fsd(scratch: Path) -> Iterator[Server]:
+def way() -> str:
+    """How a server works unless a test asks for others (`@every_way`): as Lambay starts it."""
+    return "io_uring"
+
+
+@pytest.fixture
+def fsd(scratch: Path, way: str) -> Iterator[Server]:
     """A server of this test's own. When the test ends it must still live, and end cleanly."""
-    server = Server(scratch)
+    server = Server(scratch, *WAYS[way][0])
     yield server
     killed = server.process.poll() is not None
     status = server.stop()
@@ -203,9 +220,9 @@ def fsd(scratch: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def volume(fsd: Server, scratch: Path) -> Volume:
+def volume(fsd: Server, scratch: Path, way: str) -> Volume:
     """An empty volume whose root anybody may write."""
-    volume = fsd.volume(scratch / "volume")
+    volume = fsd.volume(scratch / "volume", passthrough=WAYS[way][1])
     volume.backing.chmod(0o777)
     return volume
 

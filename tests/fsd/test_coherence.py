@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .actor import Actor
-from .conftest import Hire, Server, Volume
+from .conftest import Hire, Server, Volume, every_way
 
 
 @pytest.fixture
@@ -21,6 +21,7 @@ def two(fsd: Server, volume: Volume, actor: Hire) -> tuple[Actor, Path, Actor, P
 Two = tuple[Actor, Path, Actor, Path]
 
 
+@every_way
 def test_a_new_name_is_seen_also_where_it_was_missed_before(two: Two) -> None:
     a, here, b, there = two
     for number in range(50):
@@ -62,6 +63,7 @@ def test_a_directory_becomes_a_file_becomes_a_link(two: Two) -> None:
         a("os.unlink", f"{here}/x")
 
 
+@every_way
 def test_attributes_are_seen_at_once(two: Two) -> None:
     a, here, b, there = two
     a("write_file", f"{here}/f", b"")
@@ -77,6 +79,7 @@ def test_attributes_are_seen_at_once(two: Two) -> None:
     assert b("os.stat", str(there)).st_nlink == a("os.stat", str(here)).st_nlink
 
 
+@every_way
 def test_data_is_seen_by_files_that_are_already_open(two: Two) -> None:
     a, here, b, there = two
     fa = a("open_here", f"{here}/f", os.O_RDWR | os.O_CREAT)
@@ -93,6 +96,7 @@ def test_data_is_seen_by_files_that_are_already_open(two: Two) -> None:
     assert b("os.pread", fb, 10_000, 0) == (content[:10] + bytes(4990) + b"end")
 
 
+@every_way
 def test_data_is_seen_in_both_directions_within_one_mount(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount = fsd.mount(volume).path
     a, b = actor(), actor()
@@ -104,6 +108,7 @@ def test_data_is_seen_in_both_directions_within_one_mount(fsd: Server, volume: V
     assert a("os.pread", fa, 5, 0) == b"FIrst"
 
 
+@every_way
 def test_a_shared_map_sees_the_writes_of_others_or_is_refused(two: Two) -> None:
     a, here, b, there = two
     fa = a("open_here", f"{here}/f", os.O_RDWR | os.O_CREAT)
@@ -149,13 +154,15 @@ def churn_from(mounts: list[Path], actors: list[Actor], rng: random.Random, seco
     assert all(tree == trees[0] for tree in trees)
 
 
+@every_way
 def test_two_mounts_change_one_directory_and_nobody_hangs(
     fsd: Server, volume: Volume, actor: Hire, rng: random.Random
 ) -> None:
     mounts = [fsd.mount(volume).path for _ in range(2)] * 2
-    churn_from(mounts, [actor() for _ in mounts], rng, seconds=5)
+    churn_from(mounts, [actor() for _ in mounts], rng, seconds=2)
 
 
+@every_way
 @pytest.mark.soak
 def test_four_mounts_change_one_directory_for_minutes(
     fsd: Server, volume: Volume, actor: Hire, rng: random.Random

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from .conftest import Hire, Refused, Server, Volume
+from .conftest import Hire, Refused, Server, Volume, every_way
 
 
+@every_way
 def test_files_belong_to_the_access_points_user_whoever_calls(
     fsd: Server, volume: Volume, actor: Hire
 ) -> None:
@@ -62,6 +63,7 @@ def test_secondary_groups_count(fsd: Server, volume: Volume, actor: Hire) -> Non
     assert a.errno("os.chown", f"{other}/shared", -1, 77) == "EPERM"
 
 
+@every_way
 def test_a_search_permission_is_not_skipped_because_a_name_is_known(
     fsd: Server, volume: Volume, actor: Hire
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_search_permission_is_not_skipped_because_a_name_is_known(
     assert a.errno("os.listdir", f"{mount}/closed") == "EACCES"
 
 
+@every_way
 def test_a_search_permission_lost_through_the_same_mount(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, a = fsd.mount(volume, uid=1001).path, actor()
     a("os.mkdir", f"{mount}/d")

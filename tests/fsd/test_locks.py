@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .actor import Actor, Pending
-from .conftest import Hire, Mount, Server, Volume
+from .conftest import Hire, Mount, Server, Volume, every_way
 
 
 @pytest.fixture
@@ -122,13 +122,13 @@ class TestBetweenProcesses:
         a("os.close", copy)
         b("flock", fb, LOCK_EX)
 
-    @pytest.mark.parametrize("way", ["fcntl", "flock"])
+    @pytest.mark.parametrize("family", ["fcntl", "flock"])
     def test_kill_9_releases_what_was_held(
-        self, mounts: list[Mount], actor: Hire, other: int, way: str
+        self, mounts: list[Mount], actor: Hire, other: int, family: str
     ) -> None:
         a, b = actor(), actor()
         fa, fb = opened(a, mounts[0]), opened(b, mounts[other])
-        if way == "fcntl":
+        if family == "fcntl":
             a("lock", fa, F_WRLCK)
             waiting = b.begin_blocked("fcntl", "lock", fb, F_WRLCK, 0, 0, True)
         else:
@@ -159,6 +159,7 @@ class TestBetweenProcesses:
         c("lock", opened(c, mounts[0]), F_WRLCK)
 
 
+@every_way
 def test_waiters_are_served_in_the_order_they_came(mounts: list[Mount], actor: Hire) -> None:
     a = actor()
     fa = opened(a, mounts[0])
@@ -175,6 +176,7 @@ def test_waiters_are_served_in_the_order_they_came(mounts: list[Mount], actor: H
         each("lock", fd, F_UNLCK)
 
 
+@every_way
 def test_more_waiters_than_any_queue_is_deep(mounts: list[Mount], fsd: Server, actor: Hire) -> None:
     """Parked requests must not block the unlock that they wait for, nor anything else on that mount."""
     a, b = actor(), actor()
@@ -189,6 +191,7 @@ def test_more_waiters_than_any_queue_is_deep(mounts: list[Mount], fsd: Server, a
     assert waiters.result() == 200
 
 
+@every_way
 def test_unmounting_releases_locks_and_waiters(mounts: list[Mount], fsd: Server, actor: Hire) -> None:
     a, b, c = actor(), actor(), actor()
     fa, fb, fc = opened(a, mounts[0]), opened(b, mounts[1]), opened(c, mounts[0])
@@ -224,6 +227,7 @@ def test_hard_links_share_their_locks(mounts: list[Mount], actor: Hire) -> None:
     assert b.errno("flock", fb, LOCK_EX | LOCK_NB) == "EAGAIN"
 
 
+@every_way
 @pytest.mark.parametrize("whole", [False, True], ids=["fcntl", "flock"])
 def test_counters_under_a_lock_lose_no_increment(
     fsd: Server, volume: Volume, actor: Hire, whole: bool

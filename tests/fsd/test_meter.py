@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .conftest import Hire, Mount, Server, Volume
+from .conftest import Hire, Mount, Server, Volume, every_way
 
 
 def counters(fsd: Server, mount: Mount) -> dict[str, Any]:
@@ -22,6 +22,7 @@ def after_release(fsd: Server, mount: Mount, expected: dict[str, int]) -> dict[s
             return found
 
 
+@every_way
 def test_reads_and_writes_are_counted_exactly(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, a = fsd.mount(volume), actor()
     before = counters(fsd, mount)
@@ -52,6 +53,7 @@ def test_mounts_are_counted_apart_and_the_volume_together(fsd: Server, volume: V
     assert one.name not in stats["mounts"]
 
 
+@every_way
 def test_usage_follows_what_is_stored(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, a = fsd.mount(volume), actor()
     empty = fsd.call("volume.usage", volume=volume.name)["bytes"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .actor import Actor
-from .conftest import Hire, Server, Volume
+from .conftest import Hire, Server, Volume, every_way
 from .fsx import File
 from .oracle import compare, world
 
@@ -42,13 +42,15 @@ def run_oracle(
     )
 
 
+@every_way
 @pytest.mark.parametrize("mounts", [1, 3])
 def test_random_operations_do_what_ext4_does(
     fsd: Server, volume: Volume, scratch: Path, actor: Hire, rng: random.Random, mounts: int
 ) -> None:
-    run_oracle(fsd, volume, scratch, actor, rng, mounts, steps=1500)
+    run_oracle(fsd, volume, scratch, actor, rng, mounts, steps=800)
 
 
+@every_way
 @pytest.mark.soak
 @pytest.mark.parametrize("mounts", [1, 4])
 def test_random_operations_at_length(
@@ -68,18 +70,21 @@ def run_fsx(fsd: Server, volume: Volume, actor: Hire, rng: random.Random, mounts
     assert (volume.backing / "file").read_bytes() == file.content
 
 
+@every_way
 @pytest.mark.parametrize("mounts", [1, 3])
 def test_file_data_is_what_was_written(
     fsd: Server, volume: Volume, actor: Hire, rng: random.Random, mounts: int
 ) -> None:
-    run_fsx(fsd, volume, actor, rng, mounts, steps=1000)
+    run_fsx(fsd, volume, actor, rng, mounts, steps=600)
 
 
+@every_way
 @pytest.mark.soak
 def test_file_data_at_length(fsd: Server, volume: Volume, actor: Hire, rng: random.Random) -> None:
     run_fsx(fsd, volume, actor, rng, mounts=3, steps=100_000)
 
 
+@every_way
 def test_an_unlinked_file_lives_until_its_last_close(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, other = fsd.mount(volume), fsd.mount(volume)
     a, b = actor(), actor()
@@ -164,11 +169,11 @@ def test_many_small_files_are_all_known_again(fsd: Server, volume: Volume, actor
     for number in range(3):
         directory = volume.backing / f"d{number}"
         directory.mkdir()
-        for name in range(10_000):
+        for name in range(2_000):
             os.close(os.open(directory / f"f{name:05d}", os.O_CREAT | os.O_WRONLY, 0o644))
-    assert a("stat_tree", str(mount)) == 30_003
-    assert len(os.listdir(f"/proc/{fsd.process.pid}/fd")) < 10_000
-    assert a("stat_tree", str(mount)) == 30_003
+    assert a("stat_tree", str(mount)) == 6_003
+    assert len(os.listdir(f"/proc/{fsd.process.pid}/fd")) < 5_500
+    assert a("stat_tree", str(mount)) == 6_003
 
 
 def test_a_directory_is_its_mounts_root(fsd: Server, volume: Volume, actor: Hire) -> None:
@@ -199,6 +204,7 @@ def test_a_fifo_and_a_socket_work_between_mounts_processes(fsd: Server, volume: 
     assert b("lstat_path", f"{mount}/socket".encode())[0].startswith("0o14")
 
 
+@every_way
 def test_a_program_can_be_executed_and_mapped(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, a = fsd.mount(volume).path, actor()
     a("write_file", f"{mount}/run", b"#!/bin/sh\nexit 42\n")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Hire, Refused, Server, Volume, mounts_below
+from .conftest import WAYS, Hire, Refused, Server, Volume, every_way, mounts_below
 
 
+@every_way
 def test_unmount_works_while_files_are_open(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, other = fsd.mount(volume), fsd.mount(volume)
     a = actor()
@@ -34,11 +35,14 @@ def test_unmount_is_idempotent_and_its_name_free_again(fsd: Server, volume: Volu
     assert fsd.call("mount.list")["mounts"] == []
 
 
+@every_way
 def test_unmount_during_work_leaves_nobody_hanging(fsd: Server, volume: Volume, actor: Hire) -> None:
     for _ in range(10):
         mount = fsd.mount(volume)
         workers = [actor() for _ in range(3)]
-        begun = [each.begin("churn", str(mount.path), number, 20, 5) for number, each in enumerate(workers)]
+        for each in workers:
+            each("os.chdir", str(mount.path))
+        begun = [each.begin("churn", ".", number, 20, 5) for number, each in enumerate(workers)]
         assert fsd.call("mount.list")["mounts"]
         fsd.unmount(mount)
         for pending in begun:
@@ -142,10 +146,11 @@ def small(scratch: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", where], check=True)
 
 
+@every_way
 def test_a_full_disk_is_an_error_and_works_again_when_space_is_freed(
-    fsd: Server, small: Path, actor: Hire
+    fsd: Server, small: Path, actor: Hire, way: str
 ) -> None:
-    volume = fsd.volume(small / "volume")
+    volume = fsd.volume(small / "volume", passthrough=WAYS[way][1])
     mount, a = fsd.mount(volume).path, actor()
     written, error = a("write_until_full", f"{mount}/big")
     assert error == "ENOSPC"

@@ -154,14 +154,14 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     Ok(head + tail)
 }
 
-pub fn read(session: &Session, request: &mut Request<'_>) -> Outcome {
+pub fn read(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
     match read_now(session, request) {
         Ok(outcome) => outcome,
         Err(errno) => Outcome::Reply(Err(errno)),
     }
 }
 
-fn read_now(session: &Session, request: &mut Request<'_>) -> Result<Outcome, Errno> {
+fn read_now(session: &Arc<Session>, request: &mut Request<'_>) -> Result<Outcome, Errno> {
     let argument: ReadIn = request.argument()?;
     let open = session.mount.file(argument.fh)?;
     let raw = open.fd.as_raw_fd();
@@ -173,13 +173,16 @@ fn read_now(session: &Session, request: &mut Request<'_>) -> Result<Outcome, Err
         Err(Errno(libc::EAGAIN | libc::EOPNOTSUPP)) => false,
         Err(errno) => return Err(errno),
     };
-    session.mount.count(Class::Read, size as u64);
     if complete {
+        session.mount.count(Class::Read, cached? as u64);
         return Ok(Outcome::Reply(cached));
     }
+    let session = Arc::clone(session);
     Ok(Outcome::Slow(Box::new(move |buffer| {
         let out = buffer.get_mut(..size).ok_or(Errno(libc::EIO))?;
-        file::read_at(open.fd.as_raw_fd(), out, argument.offset)
+        let read = file::read_at(open.fd.as_raw_fd(), out, argument.offset)?;
+        session.mount.count(Class::Read, read as u64);
+        Ok(read)
     })))
 }
 
