@@ -110,43 +110,52 @@ impl Token {
 }
 
 /// Work for the threads that may wait for the disk.
+struct SlowWork {
+    job: Job,
+    session: Arc<Session>,
+    unique: u64,
+    slot: RingSlot,
+}
+
 #[derive(Default)]
 struct SlowQueue {
-    jobs: Mutex<VecDeque<(Job, Arc<Session>, u64, RingSlot)>>,
+    jobs: Mutex<VecDeque<SlowWork>>,
     ready: Condvar,
 }
 
 impl SlowQueue {
-    fn push(&self, job: Job, session: Arc<Session>, unique: u64, slot: RingSlot) {
+    fn push(&self, work: SlowWork) {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.push_back((job, session, unique, slot));
+        jobs.push_back(work);
         self.ready.notify_one();
+    }
+
+    fn next(&self) -> SlowWork {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match jobs.pop_front() {
+                Some(work) => return work,
+                None => {
+                    jobs = self
+                        .ready
+                        .wait(jobs)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
     }
 
     fn run(&self) {
         loop {
-            let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            let (job, session, unique, mut slot) = loop {
-                match jobs.pop_front() {
-                    Some(work) => break work,
-                    None => {
-                        jobs = self
-                            .ready
-                            .wait(jobs)
-                            .unwrap_or_else(PoisonError::into_inner);
-                    }
-                }
-            };
-            drop(jobs);
-            let result = job(slot.memory.payload());
-            let slot = Some(slot);
-            Responder {
-                session,
-                unique,
+            let mut work = self.next();
+            let result = (work.job)(work.slot.memory.payload());
+            let responder = Responder {
+                session: work.session,
+                unique: work.unique,
                 thread: 0,
-                slot,
-            }
-            .answer(result);
+                slot: Some(work.slot),
+            };
+            responder.answer(result);
         }
     }
 }
@@ -414,7 +423,12 @@ impl Worker {
             Outcome::Silent => Ok(0),
             Outcome::Slow(job) => {
                 let slot = self.slot(token, commit_id, memory, false);
-                self.slow.push(job, session, header.unique, slot);
+                self.slow.push(SlowWork {
+                    job,
+                    session,
+                    unique: header.unique,
+                    slot,
+                });
                 return;
             }
             Outcome::Park(lock) => {
