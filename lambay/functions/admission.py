@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from lambay.aws import AWSError
@@ -23,6 +24,8 @@ class Admission:
         self._running: Counter[str] = Counter()
         self._shared: Counter[str] = Counter()
         self._unreserved: dict[str, int] = {}
+        self._builds: Counter[str] = Counter()
+        self._waiters: dict[str, asyncio.Event] = {}
         resources.on_change(self._unreserved.clear)
 
     def enter(
@@ -51,6 +54,23 @@ class Admission:
             del self._running[function_key]
         if shared:
             self._shared[place] -= 1
+
+    def begin(self, build: str) -> None:
+        """An invocation uses the environments, and so the code, of this build."""
+        self._builds[build] += 1
+
+    def end(self, build: str) -> None:
+        if self._builds[build] > 1:
+            self._builds[build] -= 1
+            return
+        del self._builds[build]
+        if build in self._waiters:
+            self._waiters.pop(build).set()
+
+    async def ended(self, build: str) -> None:
+        """When no invocation uses this build any more."""
+        while self._builds[build]:
+            await self._waiters.setdefault(build, asyncio.Event()).wait()
 
     def running(self, function_key: str) -> int:
         return self._running[function_key]

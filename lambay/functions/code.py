@@ -160,20 +160,26 @@ class CodeStore:
 
     async def collect(self, in_use: Iterable[str]) -> int:
         """Remove every package whose digest is not in use; the number of packages removed."""
-        keep = set(in_use) | set(self._pins)
-        return await asyncio.to_thread(self._collect, keep)
+        unused = await asyncio.to_thread(self._digests) - set(in_use)
+        removed = 0
+        for digest in unused:
+            # Who adds the same package again pins it before it waits for the lock.
+            async with self._locks.setdefault(digest, asyncio.Lock()):
+                if digest not in self._pins:
+                    await asyncio.to_thread(self._discard, digest)
+                    removed += 1
+        return removed
 
-    def _collect(self, keep: set[str]) -> int:
+    def _digests(self) -> set[str]:
         if not self._directory.is_dir():
-            return 0
+            return set()
         self._open_directory()
-        removed = set()
-        for entry in list(self._directory.iterdir()):
-            digest = entry.name.removesuffix(".zip")
-            if not entry.name.startswith(".") and digest not in keep and digest not in self._pins:
-                _remove(entry)
-                removed.add(digest)
-        return len(removed)
+        names = (entry.name.removesuffix(".zip") for entry in self._directory.iterdir())
+        return {name for name in names if not name.startswith(".")}
+
+    def _discard(self, digest: str) -> None:
+        _remove(self.archive(digest))
+        _remove(self._directory / digest)
 
 
 def code_sha256(code: Code) -> str:

@@ -103,6 +103,7 @@ class EventQueue:
         for queued in await self._database.run(_load):
             self._push(queued)
         self._server = asyncio.get_running_loop().create_task(self._serve(), name="lambda: event queue")
+        self._server.add_done_callback(_told)
 
     async def stop(self) -> None:
         """Stop; events under way stay on disk for the next start."""
@@ -131,6 +132,12 @@ class EventQueue:
         self, name: FunctionName, event: bytes, *, request_id: str, client_context: str | None = None
     ) -> None:
         """Accept an event: it is durable when this returns."""
+        # A caller who gives up must not leave an event on disk that nobody knows of.
+        await asyncio.shield(self._accept(name, event, request_id, client_context))
+
+    async def _accept(
+        self, name: FunctionName, event: bytes, request_id: str, client_context: str | None
+    ) -> None:
         now = self._clock.time()
         row = (name.account, name.region, name.name, name.qualifier or "", request_id)
         number = await self._database.run(
@@ -300,6 +307,11 @@ class EventQueue:
         await self._database.run(
             lambda connection: connection.execute("DELETE FROM events WHERE id = ?", (queued.id,)).rowcount
         )
+
+
+def _told(server: asyncio.Task[None]) -> None:
+    if not server.cancelled() and (error := server.exception()) is not None:
+        _log.critical("the event queue ended", exc_info=error)
 
 
 def function_of(arn: str) -> FunctionName:

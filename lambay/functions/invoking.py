@@ -175,6 +175,7 @@ class Invoker:
         )
         if pool is not None:
             pool.busy += 1
+        self._admission.begin(chosen.spec.key)
         try:
             if chosen.access_point:
                 await self._mounting(chosen)
@@ -187,6 +188,7 @@ class Invoker:
             raise _refusal(failure, chosen) from failure
         finally:
             self._admission.leave(target.name.key, target.place, shared)
+            self._admission.end(chosen.spec.key)
             if pool is not None:
                 pool.busy -= 1
         if pool is not None and outcome.error is not None:
@@ -211,7 +213,7 @@ class Invoker:
             _log.info("%s: mount of %s refused: %s", version.key, chosen.access_point, error)
             raise MountFailure(error.message) from error
         vpc = version.configuration.vpc
-        if vpc is not None and not any(_serves(source, zone) for zone in vpc.zones):
+        if vpc is not None and vpc.zones and not any(_serves(source, zone) for zone in vpc.zones):
             raise MountConnectivityFailure(f"no mount target is available in {', '.join(vpc.zones)}")
         if source != chosen.source:
             create, posix = source.create, source.posix

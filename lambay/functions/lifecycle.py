@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lambay.aws import AWSError
+from lambay.functions.admission import Admission
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
 from lambay.functions.interfaces import Interfaces
@@ -40,7 +41,15 @@ _NETWORK_REASONS = {
 class Lifecycle:
     """Runs the steps; `stop` waits for none of them, since each can be taken up again."""
 
-    def __init__(self, resources: Resources, code: CodeStore, interfaces: Interfaces, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        code: CodeStore,
+        interfaces: Interfaces,
+        fleet: Fleet,
+        admission: Admission,
+    ) -> None:
+        self._admission = admission
         self._resources = resources
         self._code = code
         self._interfaces = interfaces
@@ -52,7 +61,7 @@ class Lifecycle:
         self._spawn(self._settle(function_key), f"settle {function_key}")
 
     def retire(self, *versions: Version) -> None:
-        """End the environments of changed or deleted versions, then remove code that nothing uses."""
+        """End the environments of changed or deleted versions, then remove what nothing uses any more."""
         self._spawn(self._retire([environment_key(version) for version in versions]), "retire")
 
     def resume(self) -> None:
@@ -131,6 +140,9 @@ class Lifecycle:
     async def _retire(self, keys: list[str]) -> None:
         for key in keys:
             await self._fleet.drain(key)
+        for key in keys:
+            # An invocation under way may import more of its code.
+            await self._admission.ended(key)
         await self._interfaces.collect()
         await self._code.collect(self._resources.codes_in_use())
 

@@ -95,9 +95,9 @@ class _Poller:
                 try:
                     messages = await self._batch()
                 except AWSError as error:
-                    self._room.release()
                     _log.warning("mapping %s: %s", self._mapping.uuid, error)
                     await self._clock.sleep(_AFTER_FAILURE_S)
+                    self._room.release()
                     continue
                 batches.create_task(self._work(messages))
 
@@ -107,6 +107,9 @@ class _Poller:
         except AWSError as error:
             _log.warning("mapping %s: %s", self._mapping.uuid, error)
             await self._clock.sleep(_AFTER_FAILURE_S)
+        except Exception:
+            # One batch's fault is no reason to end the others: its messages come back.
+            _log.exception("mapping %s: a batch failed", self._mapping.uuid)
         finally:
             self._room.release()
 

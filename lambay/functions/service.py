@@ -83,7 +83,7 @@ class Functions(
             code=code,
             locations=Locations(code, clock, endpoint),
             requirements=Requirements(neighbours, network, file_systems),
-            lifecycle=Lifecycle(resources, code, Interfaces(resources, network), fleet),
+            lifecycle=Lifecycle(resources, code, Interfaces(resources, network), fleet, self._admission),
             admission=self._admission,
             queue=queue,
             runtimes=Runtimes(fleet),
@@ -116,7 +116,7 @@ class Functions(
         """Forget what is not in the store, whose owner clears it first: events and code."""
         await self._pollers.stop_all()
         await self._room.queue.reset()
-        await self._room.lifecycle.idle()
+        await self._room.lifecycle.stop()
         self._resources.forget_computed()
         await self._room.code.collect(self._resources.codes_in_use())
 

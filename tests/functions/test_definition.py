@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import urllib.parse
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from lambay.aws import AWSError
 from lambay.functions.records import LATEST
 from lambay.http import Request
+from lambay.runtime import EnvironmentSpec, Invocation, Outcome
 
 from .conftest import ACCESS_POINT, ACCOUNT, REGION, World, minimal, zipped
 
@@ -262,6 +264,29 @@ async def test_code_that_nothing_uses_is_removed_and_used_code_stays(world: Worl
     await world("DeleteFunction", FunctionName="f")
     await world.settle()
     assert [path.name for path in code.iterdir()] == [".boot"]
+
+
+async def test_code_stays_while_an_invocation_uses_it(world: World) -> None:
+    await world.create()
+    gate = asyncio.Event()
+    seen: list[bool] = []
+
+    async def hold(spec: EnvironmentSpec, invocation: Invocation) -> Outcome:
+        await gate.wait()
+        seen.append((spec.code / "index.py").exists())
+        return Outcome(payload=b"null")
+
+    world.fleet.handler = hold
+    running = asyncio.create_task(world("Invoke", FunctionName="f"))
+    await world.until(lambda: len(world.fleet.runs) == 1)
+    await world("UpdateFunctionCode", FunctionName="f", ZipFile=zipped({"index.py": "new"}))
+    await world.until(lambda: len(world.fleet.drained) == 1)
+    await asyncio.sleep(0.05)
+    gate.set()
+    await running
+    assert seen == [True]
+    await world.settle()
+    assert len(list((world.settings.data_dir / "code").glob("*.zip"))) == 1
 
 
 async def test_a_deleted_function_is_gone(world: World) -> None:
