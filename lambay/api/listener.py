@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
 
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
@@ -154,9 +154,10 @@ class _Application:
                 return
             if len(body) > self._max_body:
                 headers = {"Content-Type": "application/json", "Connection": "close"}
-                await _send(Response(413, headers, _TOO_LARGE), send)
+                await _send(Response(413, headers, _TOO_LARGE), receive, send)
                 return
-            await _send(await self._handle(_request(scope, body)), send, bodiless=scope["method"] == "HEAD")
+            answer = await self._handle(_request(scope, body))
+            await _send(answer, receive, send, bodiless=scope["method"] == "HEAD")
 
     async def _body(self, receive: ASGIReceiveCallable) -> bytes | None:
         """The whole body, or None where the client went away. Stops reading beyond the allowed size."""
@@ -189,7 +190,9 @@ def _request(scope: HTTPScope, body: bytes) -> Request:
     )
 
 
-async def _send(response: Response, send: ASGISendCallable, *, bodiless: bool = False) -> None:
+async def _send(
+    response: Response, receive: ASGIReceiveCallable, send: ASGISendCallable, *, bodiless: bool = False
+) -> None:
     """A `bodiless` answer, to HEAD, may announce the length of what it does not send."""
     body = response.body
     headers = [(b"date", _date.now())]
@@ -204,13 +207,38 @@ async def _send(response: Response, send: ASGISendCallable, *, bodiless: bool = 
     if isinstance(body, bytes):
         await send({"type": "http.response.body", "body": body, "more_body": False})
         return
-    await _stream(body, send)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    if await _stream(body, receive, send):
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _stream(chunks: AsyncIterator[bytes], send: ASGISendCallable) -> None:
-    async for chunk in chunks:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+async def _stream(
+    chunks: AsyncIterator[bytes], receive: ASGIReceiveCallable, send: ASGISendCallable
+) -> bool:
+    """Whether the client stayed to the end; the chunks' source is closed as soon as it leaves."""
+
+    async def pour() -> None:
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    pouring = asyncio.ensure_future(pour())
+    leaving = asyncio.ensure_future(_departure(receive))
+    try:
+        await asyncio.wait((pouring, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if pouring.done():
+            pouring.result()
+            return True
+        return False
+    finally:
+        for task in (pouring, leaving):
+            task.cancel()
+        await asyncio.wait((pouring, leaving))
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+
+
+async def _departure(receive: ASGIReceiveCallable) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Date:

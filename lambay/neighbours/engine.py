@@ -256,9 +256,15 @@ def forget() -> None:
 def _reproducible_births(module: Any) -> None:
     """A backend makes its defaults (a VPC, its subnets) when first touched, maybe by a read.
 
-    Always the same ones.
+    Always the same ones. What holds an account's backends draws an id of its own, which nobody sees: outside
+    of the request's moment, since a replay may touch the account in another request first.
     """
     make = module.AccountSpecificBackend.__getitem__
+    begin = module.AccountSpecificBackend.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        with moment.within(None):
+            begin(self, *args, **kwargs)
 
     def getitem(self: Any, region: str) -> Any:
         name = "aws" if region == "global" else region
@@ -272,6 +278,7 @@ def _reproducible_births(module: Any) -> None:
         return backend
 
     module.AccountSpecificBackend.__getitem__ = getitem
+    module.AccountSpecificBackend.__init__ = init
 
 
 @adapt.adapter("moto.core.responses")

@@ -164,6 +164,28 @@ async def test_a_streamed_answer_is_chunked(server: tuple[Server, int, Listener]
     assert answer.endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
 
 
+async def test_a_stream_ends_when_its_client_leaves() -> None:
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def handle(request: Request) -> Response:
+        return Response(200, {}, endless())
+
+    listener = Listener(handle)
+    endpoint = await listener.start("127.0.0.1", 0)
+
+    await talk(endpoint.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", until=b"first")
+
+    await asyncio.wait_for(ended.wait(), 10)
+    await listener.stop(0)
+
+
 async def test_a_head_request_gets_no_body(server: tuple[Server, int, Listener]) -> None:
     _, port, _ = server
     answer = await talk(
