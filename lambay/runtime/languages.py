@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lambay.runtime import interpreters, packages
+from lambay.runtime import interpreters, node, packages
 from lambay.runtime.interpreters import Interpreter
 from lambay.runtime.spec import Runtime
 
@@ -25,7 +25,7 @@ OWN_PYTHON = f"python3.{sys.version_info.minor}"
 """The version that Lambay itself runs on; its interpreter is always there."""
 
 PROVIDED = ("provided.al2", "provided.al2023")
-RUNTIMES = (*interpreters.RUNTIMES, *PROVIDED)
+RUNTIMES = (*interpreters.RUNTIMES, *node.RUNTIMES, *PROVIDED)
 
 # What no process can take on that has started already; see ld.so(8), locale(7), mallopt(3).
 _READ_AT_START = ("LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
@@ -73,6 +73,8 @@ def examine(runtime: str) -> tuple[Runtime, Language | None]:
         return _provided(runtime)
     if runtime in interpreters.RUNTIMES:
         return _python(runtime)
+    if runtime in node.RUNTIMES:
+        return _node(runtime)
     return Runtime(runtime, False, reason=f"not supported here; these are: {', '.join(RUNTIMES)}"), None
 
 
@@ -98,6 +100,31 @@ def _python(runtime: str) -> tuple[Runtime, Language | None]:
         mounts=(*_interpreter_mount(interpreter), ("/var/runtime", built)),
         masked=interpreter.site_directories,
         read_at_start=("PYTHON", *_READ_AT_START),
+    )
+    return Runtime(runtime, True, interpreter.executable), language
+
+
+def _node(runtime: str) -> tuple[Runtime, Language | None]:
+    interpreter = node.find(runtime)
+    version = node.major(runtime)
+    if interpreter is None:
+        reason = (
+            f"this host has no Node.js {version}; install it from nodejs.org or with nvm install {version}"
+        )
+        return Runtime(runtime, False, reason=reason), None
+    executable = str(interpreter.sandbox_executable)
+    modules = f"/opt/nodejs/node{version}/node_modules:/opt/nodejs/node_modules"
+    language = Language(
+        name=runtime,
+        waiting=(executable, "/var/rapid/bootstrap.mjs"),
+        commands=((executable, "/var/rapid/bootstrap.mjs", "run"),),
+        variables=_variables(
+            "/var/lang/bin:",
+            "/var/lang/lib:",
+            NODE_PATH=f"{modules}:/var/runtime/node_modules:/var/runtime:/var/task",
+        ),
+        mounts=_interpreter_mount(interpreter),
+        read_at_start=("NODE_", "UV_", "OPENSSL_", *_READ_AT_START),
     )
     return Runtime(runtime, True, interpreter.executable), language
 
