@@ -85,6 +85,11 @@ class Resources:
     def alias(self, name: FunctionName, alias: str) -> Alias | None:
         return self.aliases.get(f"{name.key}/{alias}")
 
+    def has(self, name: FunctionName) -> bool:
+        """Whether the function, with the version or alias that is named, exists."""
+        key = f"{name.key}/{name.qualifier or LATEST}"
+        return key in self.versions or key in self.aliases
+
     def version(self, name: FunctionName) -> Version:
         """The version that the name's qualifier stands for; an alias stands for its first version.
 

@@ -32,6 +32,7 @@ from lambay.functions.room import Room
 from lambay.functions.runtimes import Runtimes
 from lambay.functions.settings_operations import SettingsOperations
 from lambay.functions.tags import TagOperations
+from lambay.functions.triggers import Triggers
 from lambay.functions.urls import UrlOperations
 from lambay.functions.versions import VersionOperations
 from lambay.http import Request, Response
@@ -53,6 +54,7 @@ class Functions(
     EventSourceOperations,
     ProvisionedOperations,
     UrlOperations,
+    Triggers,
     InvokeOperations,
 ):
     """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""

@@ -24,7 +24,7 @@ def test_no_two_families_define_the_same_name() -> None:
 
 def test_every_operation_is_one_of_the_models() -> None:
     operations = {xform_name(name) for name in get_session().get_service_model("lambda").operation_names}
-    own = {"start", "stop", "reset", "handle_code", "summary", "resource_policy", "handle_url"}
+    own = {"start", "stop", "reset", "handle_code", "summary", "resource_policy", "handle_url", "deliver"}
     methods = {name for name, _ in inspect.getmembers(Functions, callable) if not name.startswith("_")}
     assert methods - operations == own
 

@@ -1,0 +1,45 @@
+"""Events that other services send: S3 and SNS notifications, EventBridge rules."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+import msgspec
+
+from lambay.functions.event_queue import function_of
+from lambay.functions.invoke import ASYNCHRONOUS_LIMIT
+from lambay.functions.policies import allows_service
+from lambay.functions.ports import Trigger
+from lambay.functions.room import Operations
+
+_log = logging.getLogger(__name__)
+
+
+class Triggers(Operations):
+    async def deliver(self, trigger: Trigger) -> None:
+        """Queue the event as an asynchronous invocation; it is durable when this returns.
+
+        As on AWS the function's policy must allow the service, and a sender is not told that it doesn't.
+        """
+        name = function_of(trigger.function_arn)
+        if not self._resources.has(name):
+            _log.warning(
+                "%s sent an event to %s, which is not there", trigger.principal, trigger.function_arn
+            )
+            return
+        policy = self._resources.policies.get(f"{name.key}/{name.qualifier or ''}")
+        context = {"aws:SourceArn": trigger.source_arn, "aws:SourceAccount": trigger.source_account}
+        if not allows_service(policy, "lambda:InvokeFunction", trigger.principal, context):
+            _log.warning(
+                "%s may not invoke %s: its policy has no permission for %s; add one with AddPermission",
+                trigger.principal,
+                trigger.function_arn,
+                trigger.source_arn,
+            )
+            return
+        event = msgspec.json.encode(trigger.event)
+        if len(event) > ASYNCHRONOUS_LIMIT:
+            _log.warning("an event of %d bytes for %s is too large", len(event), trigger.function_arn)
+            return
+        await self._room.queue.enqueue(name, event, request_id=str(uuid.uuid4()))
