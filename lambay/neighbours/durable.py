@@ -59,6 +59,8 @@ class DurableMoto:
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        # The journal's seeds are the keys of KMS.
+        directory.chmod(0o700)
         self._directory = directory
         self._clock = clock
         self._journal = Journal(directory / "journal.db")
@@ -73,7 +75,6 @@ class DurableMoto:
         self._at_work: set[asyncio.Task[Any]] = set()
         self.bodies = Bodies(directory / "objects")
         self.entries = self._journal.length()
-        self.changed = asyncio.Event()
 
     @property
     def loaded(self) -> bool:
@@ -169,8 +170,6 @@ class DurableMoto:
             ended.set_result(None)
         if ran.entry is not None:
             self.entries += 1
-            self.changed.set()
-            self.changed = asyncio.Event()
             if ran.entry.seq % _CHANGES_PER_SNAPSHOT == 0:
                 self._begin(self._snapshot())
 

@@ -47,6 +47,7 @@ class _Objects:
 
     live: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
     uploads: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    pinned: set[Key] = field(default_factory=set)
     keeping: set[tuple[str, str]] = field(default_factory=set)
 
 
@@ -82,7 +83,10 @@ def _of_object(objects: _Objects, entry: Entry) -> Iterator[int]:
         yield from _of_upload(objects, entry, key, query["uploadId"][0])
     elif entry.operation == "DeleteObject":
         yield from objects.live.pop(key, ())
-        yield entry.seq
+        if key in objects.pinned:
+            objects.live[key] = [entry.seq]
+        else:
+            yield entry.seq
     elif entry.operation in ("PutObject", "CopyObject"):
         yield from _written(objects, entry, key)
         objects.live[key] = [entry.seq]
@@ -108,13 +112,16 @@ def _written(objects: _Objects, entry: Entry, key: Key) -> Iterator[int]:
     before = objects.live.pop(key, [])
     if "if-match" not in entry.request.headers:
         yield from before
+    elif before:
+        objects.pinned.add(key)
 
 
 def _pin_source(objects: _Objects, entry: Entry) -> None:
     source = entry.request.headers.get("x-amz-copy-source")
     if source is not None:
         bucket, _, name = unquote(source.partition("?")[0]).lstrip("/").partition("/")
-        objects.live.pop((entry.account, bucket, name), None)
+        if objects.live.pop((entry.account, bucket, name), None):
+            objects.pinned.add((entry.account, bucket, name))
 
 
 def _unescaped(text: bytes) -> str:

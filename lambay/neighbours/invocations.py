@@ -155,14 +155,17 @@ def _from_rules(module: Any) -> None:
         if isinstance(whole.get("time"), int | float):
             whole["time"] = _iso(whole["time"], "seconds")
         for target in ours:
-            event = _input(module, target, whole) if transform_input else whole
+            event = _input(module, target, whole, original_event) if transform_input else whole
             _catch(Invocation(target["Arn"], event, "events.amazonaws.com", self.arn, self.account_id))
 
     module.Rule.send_to_targets = send_or_catch
 
 
-def _input(module: Any, target: dict[str, Any], event: dict[str, Any]) -> Any:
-    """What a rule's target gets of an event: a constant, a part, a template, or the whole."""
+def _input(module: Any, target: dict[str, Any], event: dict[str, Any], original: Any) -> Any:
+    """What a rule's target gets of an event: a constant, a part, a template, or the whole.
+
+    Templates are moto's, which knows the event in its own form.
+    """
     if target.get("Input"):
         return json.loads(target["Input"])
     if target.get("InputPath"):
@@ -176,5 +179,5 @@ def _input(module: Any, target: dict[str, Any], event: dict[str, Any]) -> Any:
     return module.EventTemplateParser.parse(
         input_template=template.get("InputTemplate"),
         input_paths_map=template.get("InputPathsMap", {}),
-        event=event,
+        event=original,
     )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.neighbours import engine as moto_engine
-from lambay.neighbours import models, operations, queues, requests
+from lambay.neighbours import invocations, models, operations, queues, requests
 from lambay.neighbours.bodies import EMPTY, Content
 from lambay.neighbours.durable import DurableMoto, NotDurable
 from lambay.neighbours.engine import Answer, Engine, Unsupported
@@ -57,8 +57,15 @@ class _Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
+    """What a request came to; `touched` are the queues whose messages it changed.
+
+    `invoked` are the events that functions get of it.
+    """
+
     answer: Answer
     reception: queues.Reception | None
+    touched: frozenset[str]
+    invoked: tuple[invocations.Invocation, ...]
 
 
 class Neighbours:
@@ -72,7 +79,13 @@ class Neighbours:
         self._settings = settings
         self._clock = clock
         self._moto = DurableMoto(directory, clock)
+        self._pollers = queues.Pollers()
         self.interfaces = Interfaces(self._moto.run)
+        self._deliver: Callable[[invocations.Invocation], Awaitable[None]] = _undelivered
+
+    def on_invocation(self, deliver: Callable[[invocations.Invocation], Awaitable[None]]) -> None:
+        """Give what the neighbours would invoke functions with to `deliver`, once its cause is durable."""
+        self._deliver = deliver
 
     async def handle(self, call: Call, request: Request) -> Response:
         """moto's answer to a client's authenticated request.
@@ -171,9 +184,13 @@ class Neighbours:
         return _Prepared(call, module, recorded, body, content, changes)
 
     async def _perform(self, prepared: _Prepared, derived: bool = False) -> _Done:
-        return await self._moto.perform(
+        done = await self._moto.perform(
             lambda engine: self._execute(engine, prepared, derived), prepared.content
         )
+        self._pollers.touched(done.touched)
+        for invocation in done.invoked:
+            await self._deliver(invocation)
+        return done
 
     def _execute(self, engine: Engine, prepared: _Prepared, derived: bool) -> tuple[_Done, Entry | None]:
         """On moto's thread: the answer, and the entry to be made durable where something changed."""
@@ -184,6 +201,7 @@ class Neighbours:
             if prepared.content.pieces:
                 at.body = Carried(prepared.content, prepared.body)
         queues.take()
+        invocations.take()
         try:
             answer = engine.run(prepared.module, prepared.request, at, prepared.body)
         except Unsupported as lacking:
@@ -193,7 +211,7 @@ class Neighbours:
             log.exception("moto failed at %s:%s (%s)", call.service, call.operation, call.request_id)
             raise AWSError("InternalFailure", "The request processing has failed.", status=500) from None
         reception = queues.take()
-        done = _Done(answer, reception)
+        done = _Done(answer, reception, queues.take_touched(), invocations.take())
         without_effect = not answer.successful or (reception is not None and not reception.changed)
         if at is None or derived or without_effect:
             return done, None
@@ -215,7 +233,7 @@ class Neighbours:
         """ReceiveMessage with its long poll: waits here, for a change or the hour of a hidden message."""
         start = self._clock.time()
         while True:
-            changed = self._moto.changed
+            stamp = self._pollers.stamp
             done = await self._perform(prepared)
             if done.reception is None or done.reception.delivered:
                 return done.answer
@@ -223,15 +241,12 @@ class Neighbours:
             deadline = start + done.reception.wait
             if now >= deadline:
                 return done.answer
-            await self._either(changed, min(deadline, done.reception.due or deadline) - now)
+            due = min(deadline, done.reception.due or deadline) - now
+            await self._pollers.wait(done.reception.queue, stamp, self._clock.sleep(due))
 
-    async def _either(self, changed: asyncio.Event, seconds: float) -> None:
-        waits = {asyncio.ensure_future(changed.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+
+async def _undelivered(invocation: invocations.Invocation) -> None:
+    log.warning("no functions here: an event for %s is dropped", invocation.function_arn)
 
 
 def _upload_id(body: bytes) -> str:

@@ -145,8 +145,68 @@ def _pretend_another_version(directory: Path) -> None:
         database.execute("UPDATE marks SET value = ? WHERE name = 'snapshot'", (changed,))
 
 
+async def _until_waiting(neighbours: Neighbours) -> None:
+    """Until a poll waits."""
+    async with asyncio.timeout(20):
+        while not neighbours._pollers._waiting:  # noqa: ASYNC110 - nothing tells of a waiter
+            await asyncio.sleep(0.01)
+
+
 async def _until_asleep(clock: Clock) -> None:
     """Until somebody waits for `clock`."""
     async with asyncio.timeout(20):
         while not clock._sleepers:  # noqa: ASYNC110 - a clock tells nobody that it has a sleeper
             await asyncio.sleep(0.01)
+
+
+async def test_a_poll_of_one_queue_is_not_woken_by_another(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        sqs, url = await queue(neighbours)
+        other = (await sqs.create_queue(QueueName="other"))["QueueUrl"]
+        poll = asyncio.ensure_future(sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20))
+        await _until_waiting(neighbours)
+        for _ in range(5):
+            await sqs.send_message(QueueUrl=other, MessageBody="not for it")
+            assert neighbours._pollers._waiting
+        await sqs.send_message(QueueUrl=url, MessageBody="for it")
+        assert bodies(await poll) == ["for it"]
+        assert not neighbours._pollers._waiting
+
+
+async def test_a_fifo_group_goes_on_when_its_message_is_deleted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        sqs = connect(neighbours, "sqs")
+        given = {"FifoQueue": "true", "ContentBasedDeduplication": "true", "VisibilityTimeout": "600"}
+        url = (await sqs.create_queue(QueueName="q.fifo", Attributes=given))["QueueUrl"]
+        for text in ("one", "two"):
+            await sqs.send_message(QueueUrl=url, MessageBody=text, MessageGroupId="g")
+        (first,) = (await sqs.receive_message(QueueUrl=url))["Messages"]
+        poll = asyncio.ensure_future(sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20))
+        await _until_waiting(neighbours)
+        await sqs.delete_message(QueueUrl=url, ReceiptHandle=first["ReceiptHandle"])
+        assert bodies(await poll) == ["two"]
+
+
+async def test_a_notification_over_http_is_sent_once_and_not_again_by_a_replay(tmp_path: Path) -> None:
+    received: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        received.put_nowait(json.loads(await reader.readexactly(length)))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with opened(tmp_path) as neighbours:
+            sns = connect(neighbours, "sns")
+            topic = (await sns.create_topic(Name="t"))["TopicArn"]
+            await sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=f"http://127.0.0.1:{port}/")
+            await sns.publish(TopicArn=topic, Message="hello")
+            assert (await asyncio.wait_for(received.get(), 30))["Message"] == "hello"
+        async with opened(tmp_path) as neighbours:
+            sns = connect(neighbours, "sns")
+            await sns.publish(TopicArn=topic, Message="again")
+            assert (await asyncio.wait_for(received.get(), 30))["Message"] == "again"
+        assert received.empty()
