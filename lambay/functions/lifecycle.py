@@ -132,8 +132,11 @@ class Lifecycle:
         except AWSError as error:
             failure = (_NETWORK_REASONS.get(error.code, "InternalError"), error.message)
         changed: dict[str, Any] = {"revision_id": revision()}
-        if version.state == "Pending":
-            changed |= _state("Failed", failure) if failure else _state("Active", None)
+        if failure and version.state == "Pending":
+            changed |= _state("Failed", failure)
+        elif not failure:
+            # An update that works mends a function that had failed.
+            changed |= _state("Active", None)
         changed |= _update("Failed", failure) if failure else _update("Successful", None)
         return msgspec.structs.replace(version, **changed)
 

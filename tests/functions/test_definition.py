@@ -358,6 +358,27 @@ async def test_a_function_without_an_address_fails_with_the_reason(world: World)
     assert error.message.endswith("The function is currently in the following state: Failed")
 
 
+async def test_an_update_mends_a_failed_function(world: World) -> None:
+    world.network.full.add("subnet-c")
+    await world.create("f", VpcConfig=VPC)
+    subnet = {"SubnetIds": ["subnet-a"], "SecurityGroupIds": ["sg-1"]}
+    await world("UpdateFunctionConfiguration", FunctionName="f", VpcConfig=subnet)
+    await world.settle()
+    shown = await world("GetFunctionConfiguration", FunctionName="f")
+    assert (shown["State"], shown["LastUpdateStatus"], "StateReason" in shown) == (
+        "Active",
+        "Successful",
+        False,
+    )
+    world.network.full.add("subnet-a")
+    world.network.interfaces.clear()
+    await world("UpdateFunctionConfiguration", FunctionName="f", VpcConfig=VPC)
+    await world.settle()
+    shown = await world("GetFunctionConfiguration", FunctionName="f")
+    assert (shown["State"], shown["LastUpdateStatus"]) == ("Active", "Failed")
+    assert shown["LastUpdateStatusReasonCode"] == "SubnetOutOfIPAddresses"
+
+
 async def test_interfaces_are_the_same_after_a_restart(world: World) -> None:
     await world.create("f", VpcConfig=VPC)
     before = dict(world.network.interfaces)
