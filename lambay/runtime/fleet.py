@@ -256,7 +256,7 @@ class LocalFleet:
         finally:
             language = self._languages.get(spec.runtime)
             if language is not None:
-                self._slots.refill(language)
+                self._slots.refill_soon(language)
         return environment
 
     def _end(self, environment: Environment) -> None:

@@ -12,6 +12,8 @@ from lambay.runtime.slot import Host, Slot
 
 _log = logging.getLogger("lambay.runtime")
 
+_REFILL_AFTER = 0.1
+
 # More starts at once only take the processor from each other.
 _STARTS_AT_ONCE = 8
 
@@ -28,6 +30,7 @@ class Slots:
         self._starting: dict[Language, int] = {}
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._refills: set[asyncio.Task[None]] = set()
+        self._due: dict[Language, asyncio.TimerHandle] = {}
         self._stopping = False
 
     @property
@@ -45,6 +48,12 @@ class Slots:
             await self.end(slot)
         return await self._start(language)
 
+    def refill_soon(self, language: Language) -> None:
+        """As `refill`, but not while the environment that took the last one wants the processor."""
+        if language not in self._due:
+            loop = asyncio.get_running_loop()
+            self._due[language] = loop.call_later(_REFILL_AFTER, self._refill_due, language)
+
     def refill(self, language: Language) -> None:
         """Start, in the background, what is missing of the spare ones."""
         waiting = self._ready.setdefault(language, deque())
@@ -60,7 +69,10 @@ class Slots:
         self._identities.give_back(slot.uid)
 
     async def settled(self) -> None:
-        """Return once all refills under way are done and their interpreters wait."""
+        """Return once all refills, due or under way, are done and their interpreters wait."""
+        for language, timer in list(self._due.items()):
+            timer.cancel()
+            self._refill_due(language)
         while self._refills:
             await asyncio.wait(set(self._refills))
         for waiting in self._ready.values():
@@ -69,11 +81,17 @@ class Slots:
 
     async def stop(self) -> None:
         self._stopping = True
+        for timer in self._due.values():
+            timer.cancel()
         if self._refills:
             await asyncio.wait(set(self._refills))
         spare = [slot for waiting in self._ready.values() for slot in waiting]
         self._ready.clear()
         await asyncio.gather(*(self.end(slot) for slot in spare))
+
+    def _refill_due(self, language: Language) -> None:
+        del self._due[language]
+        self.refill(language)
 
     async def _start(self, language: Language) -> Slot:
         async with self._starts:
