@@ -200,11 +200,14 @@ def peer(scratch: Path, text: str) -> Iterator[tuple[System, str]]:
     # It tells nobody when it has mounted.
     while mountpoint.stat().st_dev == before:
         if time.monotonic() > until or process.poll():
+            process.kill()
             raise SystemExit(f"bench.files: {command} did not mount {mountpoint}")
         os.sched_yield()
-    yield System(name, mountpoint, backing), f"{name:8} {command}"
-    subprocess.run(["umount", mountpoint], check=True)
-    process.wait(30)
+    try:
+        yield System(name, mountpoint, backing), f"{name:8} {command}"
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
+        process.wait(30)
 
 
 @contextmanager
@@ -252,8 +255,10 @@ def fsd(scratch: Path) -> Iterator[tuple[System, str]]:
             f"{'on' if hello.get('passthrough') else 'off'}, acts as {UID}:{GID}; "
             "locks, coherence and metering on"
         )
-        yield System("fsd", mountpoint, backing), note
-        call("shutdown")
+        try:
+            yield System("fsd", mountpoint, backing), note
+        finally:
+            call("shutdown")
     process.wait(30)
 
 
