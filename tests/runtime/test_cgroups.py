@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lambay.runtime.cgroups import find_hierarchies
+from lambay.runtime.cgroups import ControlGroup, Hierarchies, find_hierarchies
 
 V2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "".join(
@@ -46,3 +46,58 @@ def test_a_v1_host_has_no_unified_tree() -> None:
 def test_what_is_missing_is_named(mountinfo: str, complaint: str) -> None:
     with pytest.raises(RuntimeError, match=complaint):
         find_hierarchies(mountinfo)
+
+
+def unified_group(directory: Path) -> tuple[ControlGroup, Path]:
+    """A v2 group whose files are plain ones, on hosts whose own v2 tree has no controllers as well."""
+    group = directory / "slot"
+    group.mkdir()
+    for name in (
+        "memory.max",
+        "memory.swap.max",
+        "cpu.max",
+        "pids.max",
+        "cgroup.procs",
+        "cgroup.freeze",
+        "cgroup.kill",
+    ):
+        (group / name).touch()
+    return ControlGroup(Hierarchies(directory, {}), "slot"), group
+
+
+def test_v2_limits(tmp_path: Path) -> None:
+    group, files = unified_group(tmp_path)
+
+    group.limit_memory(128)
+    group.limit_cpu(1769)
+    group.enter(42)
+
+    assert (files / "memory.max").read_text() == str(128 << 20)
+    assert (files / "memory.swap.max").read_text() == "0"
+    assert (files / "cpu.max").read_text() == "20000 20000"
+    assert (files / "pids.max").read_text() == "1024"
+    assert (files / "cgroup.procs").read_text() == "42"
+
+
+def test_v2_tells_of_memory(tmp_path: Path) -> None:
+    group, files = unified_group(tmp_path)
+    (files / "memory.peak").write_text(f"{50 << 20}\n")
+    (files / "memory.events").write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n")
+
+    assert group.peak_memory_mb() == 50
+    assert group.out_of_memory()
+
+
+def test_freezing_and_ending_are_v2s(tmp_path: Path) -> None:
+    group, files = unified_group(tmp_path)
+
+    group.freeze()
+    frozen = (files / "cgroup.freeze").read_text()
+    group.thaw()
+    group.kill()
+
+    assert (frozen, (files / "cgroup.freeze").read_text(), (files / "cgroup.kill").read_text()) == (
+        "1",
+        "0",
+        "1",
+    )

@@ -160,13 +160,14 @@ async def test_layers_are_merged_the_later_over_the_earlier(bench: Bench) -> Non
     assert (await bench.answer(replace(spec, key="one", layers=(layers[0],))))[:2] == ["first", "first"]
 
 
-async def test_a_runtime_that_the_host_lacks_is_refused_with_the_remedy(bench: Bench) -> None:
+async def test_a_runtime_that_the_host_lacks_is_refused_with_the_remedy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RuntimeUnavailable, match=r"not supported here; these are: python3\.8"):
-        await bench.fleet.acquire(bench.function(ECHO, runtime="nodejs22.x"))
-    missing = next((each for each in bench.fleet.runtimes() if not each.available), None)
-    assert missing is not None
-    with pytest.raises(RuntimeUnavailable, match=rf"run: .* -m lambay.runtime.packages {missing.name}"):
-        await bench.fleet.acquire(bench.function(ECHO, runtime=missing.name))
+        await bench.fleet.acquire(bench.function(ECHO, runtime="cobol60"))
+    monkeypatch.setattr("lambay.runtime.interpreters.find", lambda runtime: None)
+    with pytest.raises(RuntimeUnavailable, match=r"run: .* -m lambay\.runtime\.packages python3\.14"):
+        await bench.fleet.acquire(bench.function(ECHO, runtime="python3.14"))
 
 
 async def test_code_that_is_gone_is_the_hosts_failure(bench: Bench) -> None:
