@@ -113,13 +113,7 @@ class FileSystemOperations(Lifecycle):
                 "FileSystemInUse",
                 f"File system '{file_system.id}' is part of a replication configuration; delete that first.",
             )
-        deleting = replace(file_system, state="deleting")
-        access_points = self._access_points_under(file_system)
-        await self._commit(
-            self._file_systems.put(deleting.key, deleting),
-            *(self._access_points.remove(access_point.key) for access_point in access_points),
-        )
-        self._remove_in_background(deleting)
+        await self._delete(file_system)
         return {}
 
     async def update_file_system_protection(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +147,15 @@ class FileSystemOperations(Lifecycle):
             await self._commit(self._file_systems.remove(file_system.key))
             raise AWSError("InternalServerError", f"File system was not created: {error}") from error
         return await self._describe(file_system)
+
+    async def _delete(self, file_system: FileSystem) -> None:
+        deleting = replace(file_system, state="deleting")
+        access_points = self._access_points_under(file_system)
+        await self._commit(
+            self._file_systems.put(deleting.key, deleting),
+            *(self._access_points.remove(access_point.key) for access_point in access_points),
+        )
+        self._remove_in_background(deleting)
 
     def _check_creation_token(self, call: Call, token: str) -> None:
         try:

@@ -32,7 +32,11 @@ class ReplicationOperations(FileSystemOperations):
             destination = self._existing_destination(call, source, wanted)
         else:
             destination = await self._new_destination(call, source, wanted)
-        self._check_unreplicated(source)
+            try:
+                self._check_unreplicated(self._available_file_system(call, source.id))
+            except AWSError:
+                await self._delete(destination)
+                raise
         replication = Replication(
             account=call.account,
             source_region=source.region,

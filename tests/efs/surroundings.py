@@ -24,6 +24,12 @@ KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 VPC_GROUP = "sg-00000000"
 
 
+async def other_turns() -> None:
+    """Let whoever else runs go on, as a call over a socket would."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 @dataclass(frozen=True)
 class Subnet:
     id: str
@@ -74,16 +80,19 @@ class TinyNetwork:
     interface_limit: int = 100
 
     async def subnet(self, subnet: str, *, account: str, region: str) -> Subnet:
+        await other_turns()
         if subnet not in self.subnets:
             raise AWSError("InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
         return self.subnets[subnet]
 
     async def default_security_group(self, vpc: str, *, account: str, region: str) -> str:
+        await other_turns()
         return next(group for group, of in self.groups.items() if of == vpc)
 
     async def check_security_groups(
         self, groups: Sequence[str], vpc: str, *, account: str, region: str
     ) -> None:
+        await other_turns()
         for group in groups:
             if self.groups.get(group) != vpc:
                 raise AWSError("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
@@ -98,6 +107,7 @@ class TinyNetwork:
         description: str,
         address: str | None = None,
     ) -> Interface:
+        await other_turns()
         if len(self.interfaces) >= self.interface_limit:
             raise AWSError("NetworkInterfaceLimitExceeded", "You have reached the limit of interfaces")
         network = ipaddress.ip_network(self.subnets[subnet].cidr)
@@ -128,6 +138,7 @@ class TinyNetwork:
         region: str,
         description: str,
     ) -> None:
+        await other_turns()
         if subnet not in self.subnets:
             raise AWSError("InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist")
         self.interfaces[interface] = Interface(
@@ -137,9 +148,11 @@ class TinyNetwork:
     async def set_interface_groups(
         self, interface: str, security_groups: Sequence[str], *, account: str, region: str
     ) -> None:
+        await other_turns()
         self.interfaces[interface].groups = tuple(security_groups)
 
     async def delete_interface(self, interface: str, *, account: str, region: str) -> None:
+        await other_turns()
         if self.interfaces.pop(interface, None) is None:
             raise AWSError("InvalidNetworkInterfaceID.NotFound", f"'{interface}' does not exist")
 
@@ -157,6 +170,7 @@ class TinyNeighbours:
         region: str,
         derived: bool = False,
     ) -> dict[str, Any]:
+        await other_turns()
         if (service, operation) == ("ec2", "DescribeAvailabilityZones"):
             (name,) = input["ZoneNames"]
             if name[:-1] != region or name[-1] not in "abc":
@@ -184,18 +198,21 @@ class TinyFileServer:
     broken: bool = False
 
     async def open_volume(self, volume: str, backing: Path) -> None:
+        await other_turns()
         self._check()
         if not os.path.isdir(backing):
             raise FsdError("System", f"{backing}: no such directory", 2)
         self.volumes[volume] = backing
 
     async def close_volume(self, volume: str) -> None:
+        await other_turns()
         self._check()
         if any(mount.volume == volume for mount in self.mounts.values()):
             raise FsdError("VolumeBusy", f"{volume} has mounts")
         self.volumes.pop(volume, None)
 
     async def usage(self, volume: str) -> Usage:
+        await other_turns()
         self._check()
         sizes = [4096]
         for directory, directories, files in os.walk(self.volumes[volume]):
@@ -204,6 +221,7 @@ class TinyFileServer:
         return Usage(sum(sizes), len(sizes) - 1)
 
     async def mount(self, mount: Mount) -> Mounted:
+        await other_turns()
         self._check()
         if mount.volume not in self.volumes:
             raise FsdError("NoSuchVolume", f"{mount.volume} is not open")
@@ -215,6 +233,7 @@ class TinyFileServer:
         return Mounted(mount.mount, "0:99", 99)
 
     async def unmount(self, mount: str) -> None:
+        await other_turns()
         self.mounts.pop(mount, None)
 
     def mounts_of(self, volume: str) -> list[str]:

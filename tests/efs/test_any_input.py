@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -113,25 +114,71 @@ def check(operation: str, came: dict[str, Any] | AWSError) -> None:
         assert set(came) <= set(shape.members)
 
 
-async def answered(asked: list[tuple[str, dict[str, Any]]]) -> None:
+async def names_in(house: House) -> dict[str, str]:
+    fs, other = await house.make(), await house.make(ThroughputMode="elastic", Encrypted=True)
+    point = await house.make_access_point(fs)
+    return {
+        "FS": fs,
+        "OTHER": other,
+        "FS-ARN": f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:file-system/{fs}",
+        "TARGET": (await house.make_target(fs))["MountTargetId"],
+        "POINT": point["AccessPointId"],
+        "POINT-ARN": point["AccessPointArn"],
+    }
+
+
+async def one_by_one(asked: list[tuple[str, dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         async with opened(Path(directory)) as house:
-            fs, other = await house.make(), await house.make(ThroughputMode="elastic", Encrypted=True)
-            point = await house.make_access_point(fs)
-            names = {
-                "FS": fs,
-                "OTHER": other,
-                "FS-ARN": f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:file-system/{fs}",
-                "TARGET": (await house.make_target(fs))["MountTargetId"],
-                "POINT": point["AccessPointId"],
-                "POINT-ARN": point["AccessPointArn"],
-            }
+            names = await names_in(house)
             for operation, given in asked:
                 check(operation, await outcome(house, operation, replaced(given, names)))
             await house.gone()
+            await check_house(house)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+async def all_at_once(asked: list[tuple[str, dict[str, Any]]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with opened(Path(directory)) as house:
+            names = await names_in(house)
+            came = await asyncio.gather(
+                *(outcome(house, operation, replaced(given, names)) for operation, given in asked)
+            )
+            for (operation, _), answer in zip(asked, came, strict=True):
+                check(operation, answer)
+            await house.gone()
+            await check_house(house)
+
+
+async def check_house(house: House) -> None:
+    """Records, interfaces, volumes and directories agree."""
+    efs = house.efs
+    targets = list(efs._mount_targets)
+    assert {target.interface for target in targets} == set(house.network.interfaces)
+    assert len({(target.file_system, target.zone) for target in targets}) == len(targets)
+    volumes = {each.id for each in efs._file_systems}
+    assert volumes == set(house.fsd.volumes)
+    assert volumes >= {child.file_system for child in [*targets, *efs._access_points]}
+    tokens = [(each.region, each.creation_token) for each in efs._file_systems]
+    assert len(set(tokens)) == len(tokens)
+    points = [each.client_token for each in efs._access_points]
+    assert len(set(points)) == len(points)
+    replicating = {each.destination_key for each in efs._replications}
+    assert {each.key for each in efs._file_systems if each.protection == "REPLICATING"} == replicating
+    under = {name for name in os.listdir(house.settings.data_dir / "file-systems") if name != ".deleted"}
+    assert under == volumes
+
+
+ANY_INPUT = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@ANY_INPUT
 @given(st.lists(requests(), min_size=5, max_size=25))
 def test_any_input_is_answered_or_refused_as_the_model_says(asked: list[tuple[str, dict[str, Any]]]) -> None:
-    asyncio.run(answered(asked))
+    asyncio.run(one_by_one(asked))
+
+
+@ANY_INPUT
+@given(st.lists(requests(), min_size=5, max_size=40))
+def test_requests_at_once_leave_everything_in_agreement(asked: list[tuple[str, dict[str, Any]]]) -> None:
+    asyncio.run(all_at_once(asked))

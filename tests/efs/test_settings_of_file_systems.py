@@ -1,5 +1,6 @@
 """Tags, life cycle, backup, replication and account preferences."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -207,6 +208,17 @@ async def test_a_deleted_replication_leaves_a_writable_destination(house: House)
     with pytest.raises(AWSError, match="ReplicationNotFound"):
         await house.efs.delete_replication_configuration(call(), {"SourceFileSystemId": source})
     await house.efs.delete_file_system(call(), {"FileSystemId": destination})
+
+
+async def test_a_source_that_goes_away_meanwhile_leaves_no_destination(house: House) -> None:
+    source = await house.make()
+    replication = asyncio.create_task(replicate(house, source, Region=REGION))
+    await asyncio.sleep(0)
+    await house.efs.delete_file_system(call(), {"FileSystemId": source})
+    with pytest.raises(AWSError, match=r"IncorrectFileSystemLifeCycleState|FileSystemNotFound"):
+        await replication
+    await house.gone()
+    assert (await house.efs.describe_file_systems(call(), {}))["FileSystems"] == []
 
 
 async def test_an_existing_destination_has_to_be_open_for_it(house: House) -> None:
