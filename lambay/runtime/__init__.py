@@ -9,6 +9,7 @@ from lambay.runtime.fleet import Fleet, FleetStatus, LocalFleet
 from lambay.runtime.log_shipping import WriteLog
 from lambay.runtime.slot import ServeEndpoint
 from lambay.runtime.spec import (
+    CapacityExceeded,
     Closer,
     CreationInfo,
     Credentials,
@@ -29,6 +30,7 @@ from lambay.runtime.spec import (
 )
 
 __all__ = [
+    "CapacityExceeded",
     "Closer",
     "CreationInfo",
     "Credentials",

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from lambay.clock import Clock
 from lambay.runtime import kernel
+from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.cgroups import ControlGroups
 from lambay.runtime.environment import Environment
 from lambay.runtime.identities import Identities
@@ -24,6 +25,7 @@ from lambay.runtime.slot import Host, ServeEndpoint, Slot
 from lambay.runtime.slots import Slots
 from lambay.runtime.spawner import Spawner
 from lambay.runtime.spec import (
+    CapacityExceeded,
     Credentials,
     EnvironmentSpec,
     FileServer,
@@ -139,8 +141,8 @@ class LocalFleet:
     async def acquire(self, spec: EnvironmentSpec) -> Environment:
         """An idle environment of the spec's key, or a new one that has been through its Init phase.
 
-        It belongs to the caller until `release`. Raises RuntimeUnavailable, SandboxFailure, MountFailure,
-        FileSystemLost.
+        It belongs to the caller until `release`. Raises RuntimeUnavailable, CapacityExceeded, SandboxFailure,
+        MountFailure, FileSystemLost.
         """
         idle = self._idle.get(spec.key)
         while idle:
@@ -236,7 +238,22 @@ class LocalFleet:
     async def _take_slot(self, spec: EnvironmentSpec) -> Slot:
         return await self._slots.take(await self._language(spec.runtime))
 
+    async def _make_room(self) -> None:
+        """End what has been idle for longest where memory is short. Raises CapacityExceeded."""
+        missing = ENVIRONMENT_MB - spare_mb()
+        if missing <= 0:
+            return
+        idle = [environment for waiting in self._idle.values() for environment in waiting]
+        idle.sort(key=lambda environment: environment.idle_since)
+        await self._ended(idle[: -(-missing // ENVIRONMENT_MB)])
+        if spare_mb() < ENVIRONMENT_MB:
+            raise CapacityExceeded(
+                f"{-spare_mb()} MiB of memory are missing for another execution environment beside "
+                f"{len(self._environments)} on this host"
+            )
+
     async def _build(self, spec: EnvironmentSpec) -> Environment:
+        await self._make_room()
         environment = Environment(
             spec,
             clock=self._clock,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 
+from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.identities import Identities
 from lambay.runtime.languages import Language
 from lambay.runtime.slot import Host, Slot
@@ -58,7 +59,9 @@ class Slots:
         """Start, in the background, what is missing of the spare ones."""
         waiting = self._ready.setdefault(language, deque())
         missing = self._spare - len(waiting) - self._starting.get(language, 0)
-        for _ in range(0 if self._stopping else missing):
+        if self._stopping or spare_mb() < missing * ENVIRONMENT_MB:
+            return
+        for _ in range(missing):
             self._starting[language] = self._starting.get(language, 0) + 1
             task = asyncio.create_task(self._add(language), name="spare slot")
             self._refills.add(task)

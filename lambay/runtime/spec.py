@@ -179,6 +179,10 @@ class SandboxFailure(EnvironmentFailure):
     """The host could not build the sandbox: a namespace, control group, mount or process failed."""
 
 
+class CapacityExceeded(EnvironmentFailure):
+    """The host has no memory for another environment, and none is idle that could make room."""
+
+
 class MountFailure(EnvironmentFailure):
     """The file system refused the mount: permission or configuration (EFSMountFailureException)."""
 
