@@ -61,6 +61,7 @@ class House:
         self.functions = Functions(
             self.store, self.fleet, self.file_systems, self.network, self.neighbours, settings, self.clock
         )
+        self.neighbours.on_invocation(self.functions.deliver)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         services = (self.functions, self.file_systems, self.logs, sts)

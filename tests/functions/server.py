@@ -50,6 +50,7 @@ class Server:
             settings,
             clock,
         )
+        self.neighbours.on_invocation(self.functions.deliver)
         self.gateway = Gateway((self.functions,), identity, self.neighbours, settings, clock)
         self.listener = Listener(self.handle)
         self.clients: dict[str, Any] = {}
