@@ -41,11 +41,13 @@ def main() -> None:
         }
         import boto3
         import deploy
+        from botocore.config import Config
 
         heading("Deploying with boto3: a VPC, a file system, two access points, two functions")
         deployed = deploy.deploy()
         print("\n".join(f"  {name:<12} {value}" for name, value in deployed.items()))
-        lambda_ = boto3.client("lambda", region_name="us-east-1")
+        patient = Config(read_timeout=300, retries={"total_max_attempts": 1})
+        lambda_ = boto3.client("lambda", region_name="us-east-1", config=patient)
         fill(deployed["writer"])
         ask_everything(lambda_, deploy)
         heading("What lies on the file system")

@@ -145,7 +145,7 @@ def function(
         "Role": role_arn,
         "Handler": handler,
         "MemorySize": 1769,
-        "Timeout": 60,
+        "Timeout": 300,
         "VpcConfig": {"SubnetIds": subnets, "SecurityGroupIds": [group]},
         "FileSystemConfigs": [{"Arn": access_point_arn, "LocalMountPath": "/mnt/efs"}],
     }
