@@ -94,7 +94,5 @@ class Admission:
         return known
 
 
-def throttled(reason: str) -> AWSError:
-    return AWSError(
-        "TooManyRequestsException", "Rate Exceeded.", Reason=reason, Type="User", retryAfterSeconds="1"
-    )
+def throttled(reason: str, message: str = "Rate Exceeded.") -> AWSError:
+    return AWSError("TooManyRequestsException", message, Reason=reason, Type="User", retryAfterSeconds="1")

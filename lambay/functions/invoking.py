@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass
 
 from lambay.aws import AWSError, Call
-from lambay.functions.admission import Admission
+from lambay.functions.admission import Admission, throttled
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
 from lambay.functions.names import FunctionName, parse
@@ -22,6 +22,7 @@ from lambay.functions.records import Version
 from lambay.functions.rendering import environment_key, function_arn
 from lambay.functions.resources import Resources
 from lambay.runtime import (
+    CapacityExceeded,
     CreationInfo,
     EnvironmentFailure,
     EnvironmentSpec,
@@ -269,6 +270,8 @@ def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
             f"The function could not mount the EFS file system with access point {arn}.",
             Type="User",
         )
+    if isinstance(failure, CapacityExceeded):
+        return throttled("ConcurrentInvocationLimitExceeded", f"Rate Exceeded. {failure}")
     if isinstance(failure, RuntimeUnavailable):
         return AWSError("InvalidRuntimeException", str(failure), Type="User")
     if isinstance(failure, FileSystemLost):

@@ -12,6 +12,7 @@ import pytest
 
 from lambay.aws import AWSError
 from lambay.runtime import (
+    CapacityExceeded,
     EnvironmentSpec,
     FileSystemLost,
     Invocation,
@@ -19,6 +20,7 @@ from lambay.runtime import (
     MountFailure,
     MountTimeout,
     Outcome,
+    RuntimeUnavailable,
     SandboxFailure,
 )
 
@@ -173,6 +175,8 @@ async def test_weights_share_the_invocations(world: World) -> None:
         (MountTimeout("no"), "EFSMountTimeoutException", "due to mount time out"),
         (FileSystemLost("no"), "EFSIOException", "Lambda detected an IO process"),
         (SandboxFailure("no"), "ServiceException", "no"),
+        (RuntimeUnavailable("python3.12", "gone"), "InvalidRuntimeException", "runtime python3.12: gone"),
+        (CapacityExceeded("no memory"), "TooManyRequestsException", "Rate Exceeded. no memory"),
     ],
 )
 async def test_an_environments_failure_has_its_own_error(
