@@ -114,7 +114,7 @@ def _values(given: Any, at: str) -> list[str]:
     if not values:
         raise MalformedPolicy(f"{at} must have at least one value.")
     for value in values:
-        if not isinstance(value, str | bool | int | float):
+        if not isinstance(value, str | bool | int | float | Decimal):
             raise MalformedPolicy(f"{at}: {value!r} is not a string, number or boolean.")
     return [("true" if value else "false") if isinstance(value, bool) else str(value) for value in values]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from lambay.identity.policy.conditions import Condition, parse_conditions
@@ -137,7 +138,7 @@ def _object(document: str | Mapping[str, Any]) -> Mapping[str, Any]:
         return document
     try:
         # Numbers stay as they are written: 1.10 is not 1.1 for StringEquals.
-        read = json.loads(document, object_pairs_hook=_once, parse_int=str, parse_float=str)
+        read = json.loads(document, object_pairs_hook=_once, parse_float=Decimal)
     except (ValueError, RecursionError) as error:
         raise MalformedPolicy(f"The policy is not valid JSON: {error}") from None
     if not isinstance(read, dict):

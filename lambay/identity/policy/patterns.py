@@ -204,15 +204,22 @@ def _collapsed(parts: Iterable[str | Wildcard]) -> list[str | Wildcard]:
 def _expression(resolved: Resolved, reach: Reach) -> str:
     if reach is Reach.TEXT or _collapsed(resolved) == [Wildcard.MANY]:
         return _stars_over(".", _collapsed(resolved))
-    *fields, resource = _fields(resolved)
     pieces = [""]
-    for field in fields:
-        ends_wide = reach is Reach.RESOURCE and bool(field) and field[-1] is Wildcard.MANY
-        pieces[-1] += _stars_over("[^:]", field[:-1] if ends_wide else field)
-        if ends_wide:
+    fields = _fields(resolved, reach)
+    for number, field in enumerate(fields, start=1):
+        if number > 1:
+            pieces[-1] += ":"
+        if number == _FIELDS:
+            return _stars(".", [*pieces[:-1], *_joined(pieces[-1], field)])
+        wide = reach is Reach.RESOURCE and _ends_wide(field)
+        pieces[-1] += _stars_over("[^:]", field[:-1] if wide else field)
+        if wide:
             pieces.append("")
-        pieces[-1] += ":"
-    return _stars(".", [*pieces[:-1], *_joined(pieces[-1], resource)])
+    return _stars(".", pieces)
+
+
+def _ends_wide(field: Sequence[str | Wildcard]) -> bool:
+    return bool(field) and field[-1] is Wildcard.MANY
 
 
 def _joined(front: str, resource: Sequence[str | Wildcard]) -> list[str]:
@@ -242,8 +249,11 @@ def _stars(character: str, between: Sequence[str]) -> str:
     return f"{first}{middle}{character}*{others[-1]}"
 
 
-def _fields(resolved: Resolved) -> list[list[str | Wildcard]]:
-    """An ARN's six fields; those that are missing are `*`."""
+def _fields(resolved: Resolved, reach: Reach) -> list[list[str | Wildcard]]:
+    """An ARN's fields: all six, those that are missing being `*`.
+
+    But for a resource with a `*` that reaches over colons, which may well stand for those missing.
+    """
     fields: list[list[str | Wildcard]] = [[]]
     for part in resolved:
         if isinstance(part, Wildcard):
@@ -253,5 +263,6 @@ def _fields(resolved: Resolved) -> list[list[str | Wildcard]]:
         if first:
             fields[-1].append(first)
         fields += [[other] if other else [] for other in others]
-    fields += [[Wildcard.MANY] for _ in range(_FIELDS - len(fields))]
+    if reach is Reach.ARN or not any(map(_ends_wide, fields)):
+        fields += [[Wildcard.MANY] for _ in range(_FIELDS - len(fields))]
     return [_collapsed(field) for field in fields]

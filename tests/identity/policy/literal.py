@@ -265,7 +265,7 @@ def _resource_fits(pattern: str, on: str, request: Request, variables: bool) -> 
         if tail is None:
             return None
         symbols += tail
-    else:
+    elif not any(field.endswith("*") for field in head):
         for _ in range(6 - len(head)):
             symbols += [("=", ":"), ("*",)]
     return _fits(tuple(symbols), on, within=True)
