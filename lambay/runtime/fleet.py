@@ -244,7 +244,8 @@ class LocalFleet:
         if missing <= 0:
             return
         idle = [environment for waiting in self._idle.values() for environment in waiting]
-        idle.sort(key=lambda environment: environment.idle_since)
+        # Provisioned ones go last: they were paid for to be there.
+        idle.sort(key=lambda each: (each.spec.initialization_type != "on-demand", each.idle_since))
         await self._ended(idle[: -(-missing // ENVIRONMENT_MB)])
         if spare_mb() < ENVIRONMENT_MB:
             raise CapacityExceeded(
