@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as real_datetime
 import hashlib
+import importlib
 import importlib.machinery
 import os
 import random as real_random
@@ -252,6 +253,22 @@ def _endpoint_services(module: Any) -> None:
     def collected(account_id: str, region: str) -> Any:
         seed = hashlib.sha256(f"endpoint services of {region}".encode()).digest()
         with moment.within(moment.Moment(_time(), seed)):
-            return collect(account_id, region)
+            # Those whose Python packages are not installed have no endpoints here.
+            services = module.IMPLEMENTED_ENDPOINT_SERVICES
+            services[:] = [name for name in services if _importable(f"moto.{name}.models")]
+            try:
+                return collect(account_id, region)
+            except BaseException:
+                # moto has noted the Region as done before it began.
+                module.DEFAULT_VPC_ENDPOINT_SERVICES.pop(region, None)
+                raise
 
     backend._collect_default_endpoint_services = staticmethod(collected)
+
+
+def _importable(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        return False
+    return True

@@ -297,7 +297,7 @@ def _replay(engine: Engine, entry: Entry) -> None:
         )
         return
     if not answer.successful:
-        text = answer.body.decode(errors="replace")
+        text = bytes(answer.body).decode(errors="replace")
         log.error(
             "journal entry %d (%s %s) was answered %d when replayed: %.200s",
             entry.seq,

@@ -33,11 +33,11 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What moto answered: `headers` lower-cased, `body` whole."""
+    """What moto answered: `headers` lower-cased, `body` whole, or still on disk where it is an object's."""
 
     status: int
     headers: dict[str, str]
-    body: bytes
+    body: bytes | objects.OnDisk
 
     @property
     def successful(self) -> bool:
@@ -236,7 +236,7 @@ def _answer(result: Any) -> Answer:
     return Answer(
         int(status),
         {str(name).lower(): str(value) for name, value in dict(headers).items()},
-        bytes(body or b""),
+        body if isinstance(body, objects.OnDisk) else bytes(body or b""),
     )
 
 

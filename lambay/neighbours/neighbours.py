@@ -94,7 +94,7 @@ class Neighbours:
         moto lacks and InternalFailure (500) for a defect of moto; its own errors come as answers.
         """
         answer = await self._answer(call, request)
-        return Response(answer.status, dict(answer.headers), answer.body)
+        return Response(answer.status, dict(answer.headers), await _read(answer))
 
     async def call(
         self,
@@ -116,7 +116,7 @@ class Neighbours:
         root = Principal("root", account, f"arn:aws:iam::{account}:root", account)
         call = Call("", account, region, root, service, operation)
         answer = await self._answer(call, request, derived=derived)
-        return models.parse(model, answer.status, answer.headers, answer.body)
+        return models.parse(model, answer.status, answer.headers, await _read(answer))
 
     async def ready(self) -> None:
         """Returns once moto is loaded and its state is back."""
@@ -225,7 +225,7 @@ class Neighbours:
             call.operation,
             prepared.request,
             at.tape,
-            _upload_id(answer.body) if call.operation == "CreateMultipartUpload" else "",
+            _upload_id(bytes(answer.body)) if call.operation == "CreateMultipartUpload" else "",
         )
         return done, entry
 
@@ -247,6 +247,11 @@ class Neighbours:
 
 async def _undelivered(invocation: invocations.Invocation) -> None:
     log.warning("no functions here: an event for %s is dropped", invocation.function_arn)
+
+
+async def _read(answer: Answer) -> bytes:
+    body = answer.body
+    return body if isinstance(body, bytes) else await asyncio.to_thread(bytes, body)
 
 
 def _upload_id(body: bytes) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from lambay.neighbours import moment
@@ -18,6 +20,25 @@ class Carried:
         self.octets = octets
 
 
+class OnDisk:
+    """Bytes of an object that nobody has read yet: moto cuts them (a Range), counts them or passes them on."""
+
+    def __init__(self, bodies: Bodies, content: Content, start: int, stop: int) -> None:
+        self.content = content
+        self._bodies = bodies
+        self._start, self._stop = start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, cut: slice) -> OnDisk:
+        start, stop, _ = cut.indices(len(self))
+        return OnDisk(self._bodies, self.content, self._start + start, self._start + max(start, stop))
+
+    def __bytes__(self) -> bytes:
+        return self._bodies.read(self.content, self._start, len(self))
+
+
 class StoredBody:
     """What moto takes for the temporary file of an object: the same few methods over `Content`."""
 
@@ -27,8 +48,8 @@ class StoredBody:
         self.content: Content = EMPTY
         self._offset = 0
 
-    def write(self, value: bytes | StoredBody) -> int:
-        added = value.content if isinstance(value, StoredBody) else self._stored(value)
+    def write(self, value: bytes | OnDisk) -> int:
+        added = value.content if isinstance(value, OnDisk) else self._stored(value)
         self.content = self.content + added
         return added.size
 
@@ -77,8 +98,6 @@ class _Files:
 
 @adapter("moto.s3.models")
 def _objects_on_disk(module: Any) -> None:
-    import threading
-
     module.tempfile = _Files
 
     def getstate(key: Any) -> dict[str, Any]:
@@ -91,6 +110,41 @@ def _objects_on_disk(module: Any) -> None:
     module.FakeKey.__getstate__ = getstate
     module.FakeKey.__setstate__ = setstate
     module.FakeKey.__del__ = lambda key: None
+
+
+_local = threading.local()
+
+
+def _unread(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`method`, to which the values of objects are `OnDisk`."""
+
+    def unread(*args: Any, **kwargs: Any) -> Any:
+        _local.unread = True
+        try:
+            return method(*args, **kwargs)
+        finally:
+            _local.unread = False
+
+    return unread
+
+
+@adapter("moto.s3.models")
+def _copied_unread(module: Any) -> None:
+    value = module.FakeKey.value
+
+    def read(key: Any) -> Any:
+        if not getattr(_local, "unread", False):
+            return value.fget(key)
+        stored = key._value_buffer
+        return OnDisk(stored.bodies, stored.content, 0, stored.content.size)
+
+    module.FakeKey.value = property(read, value.fset)
+    module.S3Backend.copy_object = _unread(module.S3Backend.copy_object)
+
+
+@adapter("moto.s3.responses")
+def _sent_unread(module: Any) -> None:
+    module.S3Response.get_object = _unread(module.S3Response.get_object)
 
 
 @adapter("moto.s3.models")

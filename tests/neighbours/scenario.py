@@ -246,6 +246,7 @@ _LOOKS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ec2", "DescribeInstances", {}),
     ("ec2", "DescribeVolumes", {}),
     ("ec2", "DescribeVpcEndpoints", {}),
+    ("ec2", "DescribeVpcEndpointServices", {}),
     ("ec2", "DescribeVpcPeeringConnections", {}),
     ("ec2", "DescribeLaunchTemplates", {}),
     ("ec2", "DescribeTags", {}),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from lambay.aws import Call, Principal
 from lambay.http import Request
@@ -81,6 +82,10 @@ async def test_metadata_ranges_and_conditions(tmp_path: Path) -> None:
         part = await s3.get_object(Bucket="bucket", Key="k", Range="bytes=2-4")
         assert part["Body"].read() == b"234"
         assert part["ContentRange"] == "bytes 2-4/10"
+        tail = await s3.get_object(Bucket="bucket", Key="k", Range="bytes=-3")
+        assert tail["Body"].read() == b"789"
+        with pytest.raises(ClientError, match="InvalidRange"):
+            await s3.get_object(Bucket="bucket", Key="k", Range="bytes=10-")
         head = await s3.head_object(Bucket="bucket", Key="k")
         assert (head["ContentLength"], head["Metadata"]) == (10, {"my_key": "v"})
 
