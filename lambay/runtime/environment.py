@@ -99,7 +99,7 @@ class Environment:
         self._output: Output | None = None
         self._door: Door | None = None
         self._init: asyncio.Future[_Ending] | None = None
-        self._init_failure: _Ending | None = None
+        self._lost = False
         self._init_ms: float | None = None
         self._running: _Running | None = None
         self._events: list[tuple[int, str]] = []
@@ -120,7 +120,7 @@ class Environment:
     def busy(self) -> bool:
         return self._running is not None
 
-    def outlasted_by_credentials(self) -> bool:
+    def credentials_last(self) -> bool:
         """Whether the role's session lasts for one more invocation."""
         expiration = self._credentials.expiration if self._credentials else None
         if expiration is None:
@@ -139,7 +139,6 @@ class Environment:
         if ending.reason == "ready":
             self._init_ms = duration_ms
         else:
-            self._init_failure = ending
             self._log(self._init_report(duration_ms, "init", ending))
         self._ship()
 
@@ -147,13 +146,17 @@ class Environment:
         """Raises FileSystemLost, and whatever building anew may raise after a failed Init."""
         if self._running is not None:
             raise RuntimeError(f"environment {self.id} runs an invocation already")
+        if self.ended:
+            raise SandboxFailure(f"environment {self.id} was ended before its invocation")
         loop = asyncio.get_running_loop()
         running = _Running(invocation, loop.create_future(), self._clock.monotonic())
         timer = loop.call_later(self.spec.timeout_s, self._settle, _Ending("timeout"))
         self._running = running
         self._thaw()
         try:
-            if self._init_failure is not None:
+            if self._lost or (self._slot is not None and self._slot.exited.done()):
+                await self._leave_slot()
+            if self._slot is None:
                 await self._initialise_again(running)
             else:
                 self._log(self._words.start(self._now_ms(), invocation.request_id))
@@ -190,6 +193,7 @@ class Environment:
 
     def lose_file_system(self) -> None:
         """The file server died with this environment's mount: nothing here is of use any more."""
+        self._lost = True
         self.draining = True
         if self._init is not None and not self._init.done():
             self._init.set_result(_Ending("file-system-lost"))
@@ -239,8 +243,8 @@ class Environment:
         return ending, duration_ms
 
     async def _initialise_again(self, running: _Running) -> None:
-        """A failed Init is repeated as part of the invocation, in the function's time."""
-        self._init_failure = None
+        """What failed in Init, or broke since, is repeated as part of the invocation, in the function's time."""
+        self._lost = False
         left = running.began + self.spec.timeout_s - self._clock.monotonic()
         ending, duration_ms = await self._initialise(left)
         request_id = running.invocation.request_id
@@ -270,7 +274,10 @@ class Environment:
         # bubblewrap makes what it binds read-only with all that is mounted below: come after it.
         await slot.ready()
         mountpoint = slot.tree.mnt / wanted.mount_path.removeprefix("/mnt/")
-        mountpoint.mkdir()
+        try:
+            mountpoint.mkdir()
+        except OSError as error:
+            raise SandboxFailure(f"{self.spec.function_arn}: {error}") from error
         self._mounts += 1
         mount_id = f"{self.id}-{self._mounts}"
         create, posix = wanted.create, wanted.posix
@@ -296,6 +303,9 @@ class Environment:
             if error.code in ("ServerDied", "NotRunning"):
                 raise MountConnectivityFailure(text) from error
             raise MountFailure(text) from error
+        if self.ended:
+            # The end came while the mount was on its way, and found nothing to unmount.
+            await self._unmount(mount_id)
 
     def _init_report(self, duration_ms: float, phase: str, ending: _Ending) -> str | None:
         error_type = None if ending.reason == "timeout" else ending.error_type
@@ -492,11 +502,14 @@ class Environment:
         slot.kill()
         if self.mount_id is not None:
             mount_id, self.mount_id = self.mount_id, None
-            try:
-                await self._file_server.unmount(mount_id)
-            except FsdError as error:
-                _log.warning("environment %s: unmount: %s", self.id, error)
+            await self._unmount(mount_id)
         await self._end_slot(slot)
+
+    async def _unmount(self, mount_id: str) -> None:
+        try:
+            await self._file_server.unmount(mount_id)
+        except FsdError as error:
+            _log.warning("environment %s: unmount: %s", self.id, error)
 
     # Logs
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +89,7 @@ class LocalFleet:
         self._identities = Identities()
         self._scratch = Scratch(settings.data_dir / "scratch")
         self._spawner = Spawner()
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lambay-slots")
         run_dir = settings.run_dir
         self._host = Host(
             run_dir=run_dir,
@@ -96,6 +99,7 @@ class LocalFleet:
             scratch=self._scratch,
             spawner=self._spawner,
             serve_endpoint=serve_endpoint,
+            threads=self._threads,
         )
         self._slots = Slots(self._host, self._identities, settings.warm_slots)
         self._languages: dict[str, Language] = {}
@@ -147,7 +151,7 @@ class LocalFleet:
         idle = self._idle.get(spec.key)
         while idle:
             environment = idle.pop()
-            if environment.usable and environment.outlasted_by_credentials():
+            if environment.usable and environment.credentials_last():
                 return environment
             self._end(environment)
         return await self._build(spec)
@@ -221,8 +225,13 @@ class LocalFleet:
 
     def _clear(self) -> None:
         self._spawner.stop()
+        self._threads.shutdown()
         self._control_groups.stop()
-        end_slots(self._settings.run_dir / "slots")
+        slots = self._settings.run_dir / "slots"
+        end_slots(slots)
+        slots.rmdir()
+        shutil.rmtree(self._host.etc)
+        self._host.seccomp.unlink()
         self._scratch.stop()
         self._identities.stop()
 
@@ -263,7 +272,7 @@ class LocalFleet:
             credentials=self._credentials,
             take_slot=self._take_slot,
             end_slot=self._slots.end,
-            gone=self._end,
+            gone=self._gone,
         )
         self._environments.add(environment)
         try:
@@ -276,6 +285,11 @@ class LocalFleet:
             if language is not None:
                 self._slots.refill_soon(language)
         return environment
+
+    def _gone(self, environment: Environment) -> None:
+        """It has come to its end by itself. One that is lent shows it to its invocation."""
+        if environment in self._idle.get(environment.spec.key, ()):
+            self._end(environment)
 
     def _end(self, environment: Environment) -> None:
         if environment not in self._environments:

@@ -18,6 +18,7 @@ import select
 import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ ENDPOINT_PORT = 4566
 DEFAULT_SCRATCH_MB = 512
 # Lambda Developer Guide, "Lambda quotas": file descriptors.
 _DESCRIPTORS = 1024
+_END_SECONDS = 30.0
 
 _log = logging.getLogger("lambay.runtime")
 
@@ -53,6 +55,12 @@ class Host:
     scratch: Scratch
     spawner: Spawner
     serve_endpoint: ServeEndpoint
+    threads: ThreadPoolExecutor
+    """For system calls that take their time: theirs alone, so that no other room's keep them waiting."""
+
+    async def aside(self, work: Callable[..., None], *arguments: object) -> None:
+        """Run blocking work in a thread."""
+        await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
 
 
 class _Unclaimed:
@@ -114,7 +122,7 @@ class Slot:
             raise SandboxFailure(f"control group of slot {number}: {error}") from error
         slot = cls(number, uid, language, tree, group, host)
         try:
-            await asyncio.to_thread(slot._prepare)
+            await host.aside(slot._prepare)
             await slot._launch()
         except BaseException as error:
             await slot.end()
@@ -142,11 +150,12 @@ class Slot:
 
     async def resize_scratch(self, megabytes: int) -> None:
         if megabytes != DEFAULT_SCRATCH_MB:
-            await asyncio.to_thread(self._host.scratch.mount, self.tree.tmp, megabytes, self.uid, self.uid)
+            await self._host.aside(self._host.scratch.mount, self.tree.tmp, megabytes, self.uid, self.uid)
 
     def run(self, environment: Mapping[str, str]) -> None:
         """Give the waiting interpreter its function; it may call the Runtime API from now on."""
-        assert self._channel is not None
+        if self._channel is None:
+            return
         commands = self.language.executes(environment)
         message = msgspec.json.encode({"environment": environment, "commands": commands})
         # At most 4 KiB of user variables and some of Lambda's: always within the socket's buffer.
@@ -170,6 +179,7 @@ class Slot:
         for server in self._servers:
             server.close()
         self._hang_up()
+        self._ready.set()
         self.group.kill()
         if self._process is not None:
             # Killed before it was in its group, it would not have been among those.
@@ -182,7 +192,7 @@ class Slot:
             self.output = -1
         if self._network >= 0:
             os.close(self._network)
-        await asyncio.to_thread(self._clear)
+        await self._host.aside(self._clear)
 
     def _prepare(self) -> None:
         self.tree.make(self.uid)
@@ -321,8 +331,11 @@ class Slot:
     def _clear(self) -> None:
         if self._first >= 0:
             # With process 1 its whole namespace has ended.
-            select.select([self._first], [], [])
+            ended = select.select([self._first], [], [], _END_SECONDS)[0]
             os.close(self._first)
+            if not ended:
+                _log.error("slot %d: its processes do not end; the next start clears it", self.number)
+                return
         try:
             self.tree.remove()
             self.group.remove()

@@ -39,7 +39,7 @@ def leftovers(tag: str) -> list[str]:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     found = [name for name in mounts if f"/run/lambay/{tag}" in name]
     found += map(str, Path("/sys/fs/cgroup").glob(f"**/lambay-{tag}"))
-    found += map(str, Path(f"/run/lambay/{tag}/slots").glob("*"))
+    found += map(str, Path(f"/run/lambay/{tag}").glob("*"))
     return [*found, *(f"process {process}" for process in processes(f"lambay-{tag}/"))]
 
 
@@ -381,3 +381,33 @@ async def test_an_environment_whose_caller_went_away_gets_no_other_event(bench: 
 
     assert await bench.answer(spec, 0) == 0
     assert environment.id not in (await bench.invoke(spec, 0)).environment_id
+
+
+async def test_one_that_dies_between_being_lent_and_its_event_is_built_anew(bench: Bench) -> None:
+    spec = bench.function("import os\ndef handler(event, context): return os.getpid()")
+    environment = await bench.fleet.acquire(spec)
+    slot = environment._slot
+    assert slot is not None
+    slot.kill()
+    await slot.exited
+
+    outcome = await bench.fleet.invoke(environment, invocation(spec))
+    bench.fleet.release(environment)
+
+    assert outcome.error is None
+    assert (await bench.invoke(spec)).environment_id == outcome.environment_id
+
+
+async def test_stopping_in_the_midst_of_cold_starts(tmp_path: Path) -> None:
+    bench = await build(tmp_path, warm_slots=0)
+    _, spec = with_file_system(bench, ECHO)
+    starting = [asyncio.create_task(bench.fleet.acquire(spec)) for _ in range(6)]
+    await asyncio.sleep(0.15)
+
+    async with asyncio.timeout(20):
+        await bench.fleet.stop()
+        await asyncio.wait(starting)
+
+    for task in starting:
+        task.exception()
+    assert leftovers(bench.settings.tag) == []

@@ -100,6 +100,7 @@ async def run(tmp_path: Path, seconds: float) -> None:
         "answer MountConnectivityFailure",
         # An open that the file server's death cut off.
         "answer OSError",
+        "answer ConnectionAbortedError",
         "answer FileNotFoundError",
     }
 
