@@ -17,6 +17,7 @@ import pickle
 import sys
 import threading
 import types
+import weakref
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ class _Pickler(pickle.Pickler):
             return threading.Lock, ()
         if isinstance(obj, _RLOCK):
             return threading.RLock, ()
+        if isinstance(obj, weakref.ref) and obj() is not None:
+            return weakref.ref, (obj(),)
         if isinstance(obj, self._private):
             return _private_key, (_private_bytes(obj),)
         if isinstance(obj, self._public):
