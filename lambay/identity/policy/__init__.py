@@ -15,10 +15,12 @@ from lambay.identity.policy.evaluation import (
     Verdict,
     evaluate,
 )
+from lambay.identity.policy.mounting import MountDecision, mount_decision
 
 __all__ = [
     "Decision",
     "MalformedPolicy",
+    "MountDecision",
     "Policies",
     "Policy",
     "PolicyType",
@@ -27,5 +29,6 @@ __all__ = [
     "Verdict",
     "context",
     "evaluate",
+    "mount_decision",
     "principal_context",
 ]

@@ -196,20 +196,32 @@ def test_both_evaluators_decide_alike(
     assert told == literally
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(
-    pattern=resource_patterns(),
-    on=st.text("ab:/", max_size=10),
-    arn=st.sampled_from(ARNS),
-    alone=st.booleans(),
-)
-def test_resources_match_alike(pattern: str, on: str, arn: str, alone: bool) -> None:
+@st.composite
+def patterns_and_instances(draw: st.DrawFn) -> tuple[str, str]:
+    """A pattern, and a text that it may match: something in the place of each wildcard."""
+    pattern = draw(resource_patterns())
+    text = pattern.replace("${aws:username}", "alice").replace("${k, 'a'}", "a").replace("${*}", "*")
+    filled = "".join(
+        draw(st.sampled_from(["", "a", "b", ":", "b:a", "a/ab"]))
+        if character == "*"
+        else draw(st.sampled_from("ab:"))
+        if character == "?"
+        else character
+        for character in text
+    )
+    return pattern, filled + draw(st.sampled_from(["", "", "", ":a:b", ":a", "b"]))
+
+
+@settings(max_examples=EXAMPLES * 2, deadline=None)
+@given(drawn=patterns_and_instances())
+def test_resources_match_alike(drawn: tuple[str, str]) -> None:
     """Without the rest of a policy, where few draws get as far as the resource."""
+    pattern, on = drawn
     document = {
         "Version": "2012-10-17",
         "Statement": {"Effect": "Allow", "Action": "*", "Resource": pattern},
     }
-    request = Request(USER, "s3:GetObject", (on if alone else f"{arn}{on}",), principal_context(USER))
+    request = Request(USER, "s3:GetObject", (on,), principal_context(USER))
     verdict = evaluate(request, Policies((Policy.parse(document),)))
     assert verdict.decision.value == decide_literally(request, identity=[document])[0]
 
