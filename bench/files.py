@@ -1,6 +1,6 @@
 """The file server beside the file system beneath it and beside bindfs: one table, one run, one directory.
 
-    .venv/bin/python -m bench.files [--quick] [--repeat 3] [--json FILE]
+    .venv/bin/python -m bench.files [--quick] [--only metadata] [--repeat 3] [--json FILE]
 
 fsd runs as functions use it: the access point's identity on every operation, locks, coherence and
 metering on, and nothing throttles. The load comes from `fsbench` (native, in the crate): it asks ext4
@@ -129,6 +129,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, for a first look")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions; the best figure counts")
     parser.add_argument(
+        "--only", action="append", choices=sorted(PARTS), help="measure this part; may be given again"
+    )
+    parser.add_argument(
         "--directory", default="/var/tmp", help="a directory on the file system to measure on"
     )
     parser.add_argument(
@@ -152,9 +155,9 @@ def main() -> None:
         print("\n".join(notes))
         load = Load(build_load_generator())
         for _ in range(options.repeat):
-            for measure in (metadata, many_processes, data, loading):
+            for part in options.only or PARTS:
                 for system in systems:
-                    measure(load, system, scale, rows)
+                    PARTS[part](load, system, scale, rows)
     show(rows, systems)
     if options.json:
         Path(options.json).write_text(json.dumps({"units": rows.units, "rows": rows.best}, indent=1))
@@ -390,6 +393,14 @@ def loading(load: Load, system: System, scale: Scale, rows: Rows) -> None:
             rows.time(row, system, time.perf_counter() - begun)
     model[0].unlink()
     directory.rmdir()
+
+
+PARTS: dict[str, Callable[[Load, System, Scale, Rows], None]] = {
+    "metadata": metadata,
+    "processes": many_processes,
+    "data": data,
+    "loading": loading,
+}
 
 
 def show(rows: Rows, systems: list[System]) -> None:
