@@ -19,6 +19,7 @@ from lambay.functions.pagination import page, paged
 from lambay.functions.publishing import published
 from lambay.functions.records import (
     LATEST,
+    Build,
     Code,
     Configuration,
     Function,
@@ -143,7 +144,6 @@ class DefinitionOperations(Operations):
                 await self._resources.commit(self._resources.versions.put(updated.key, updated))
                 shown = await self._publish(updated, pending=True) if input.get("Publish") else updated
         self._room.lifecycle.settle(name.key)
-        self._room.lifecycle.retire(latest)
         return function_configuration(shown)
 
     async def update_function_configuration(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +160,6 @@ class DefinitionOperations(Operations):
             updated = self._updated(latest, configuration=changed)
             await self._resources.commit(self._resources.versions.put(updated.key, updated))
         self._room.lifecycle.settle(name.key)
-        self._room.lifecycle.retire(latest)
         return function_configuration(updated)
 
     async def delete_function(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -234,9 +233,13 @@ class DefinitionOperations(Operations):
         return latest
 
     def _updated(self, latest: Version, **changes: Any) -> Version:
+        previous = latest.previous or Build(
+            id=latest.build, configuration=latest.configuration, code=latest.code
+        )
         return msgspec.structs.replace(
             latest,
             **changes,
+            previous=None if latest.state == "Failed" else previous,
             revision_id=revision(),
             build=revision(),
             last_modified=self._room.clock.now(),

@@ -59,7 +59,11 @@ class Interfaces:
     async def collect(self) -> None:
         """Delete the interfaces that no version needs any more."""
         async with self._lock:
-            needed = {wanted.key for version in self._resources.versions for wanted in _needed(version)}
+            needed = {
+                wanted.key
+                for version in self._resources.versions
+                for wanted in (*_needed(version), *_needed(version.running))
+            }
             for kept in self._resources.interfaces:
                 if kept.key in needed:
                     continue

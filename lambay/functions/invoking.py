@@ -124,6 +124,7 @@ class Invoker:
         return target
 
     async def _runnable(self, version: Version) -> Runnable:
+        version = version.running
         configuration = version.configuration
         levels = configuration.logging
         try:

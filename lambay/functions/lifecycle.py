@@ -107,12 +107,17 @@ class Lifecycle:
 
     async def _settle(self, function_key: str) -> None:
         async with self._resources.exclusive(function_key):
-            changes = []
+            changes, replaced = [], []
             for version in self._resources.versions_of(function_key):
                 if version.state == "Pending" or version.update_status == "InProgress":
-                    changes.append(self._resources.versions.put(version.key, await self._settled(version)))
+                    settled = await self._settled(version)
+                    changes.append(self._resources.versions.put(version.key, settled))
+                    if settled.running.build != version.running.build:
+                        replaced.append(version.running)
             if changes:
                 await self._resources.commit(*changes)
+            if replaced:
+                self.retire(*replaced)
 
     async def _settled(self, version: Version) -> Version:
         """The version after its code and interfaces are in place, or as Failed with the reason."""
@@ -136,7 +141,7 @@ class Lifecycle:
             changed |= _state("Failed", failure)
         elif not failure:
             # An update that works mends a function that had failed.
-            changed |= _state("Active", None)
+            changed |= _state("Active", None) | {"previous": None}
         changed |= _update("Failed", failure) if failure else _update("Successful", None)
         return msgspec.structs.replace(version, **changed)
 

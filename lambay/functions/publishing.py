@@ -24,7 +24,11 @@ def published(
     if description is not None:
         configuration = msgspec.structs.replace(configuration, description=description)
     version = msgspec.structs.replace(
-        latest, version=str(function.next_version), configuration=configuration, revision_id=revision()
+        latest,
+        version=str(function.next_version),
+        configuration=configuration,
+        revision_id=revision(),
+        previous=None,
     )
     counted = msgspec.structs.replace(function, next_version=function.next_version + 1)
     renewed = msgspec.structs.replace(latest, revision_id=revision())

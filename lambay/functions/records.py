@@ -83,11 +83,20 @@ class Configuration(msgspec.Struct, frozen=True):
     tracing_mode: str = "PassThrough"
 
 
+class Build(msgspec.Struct, frozen=True):
+    """A version's code and configuration as environments are made from them."""
+
+    id: str
+    configuration: Configuration
+    code: Code
+
+
 class Version(msgspec.Struct, frozen=True):
     """`$LATEST` or a published version, with its state machine.
 
     `revision_id` changes with every change; `build` only with the code or the configuration, and names the
-    environments made of them. See the Lambda Developer Guide, "Lambda function states".
+    environments made of them. `previous` is what invocations run while an update is in progress, and after it
+    failed. See the Lambda Developer Guide, "Lambda function states".
     """
 
     account: str
@@ -105,6 +114,20 @@ class Version(msgspec.Struct, frozen=True):
     update_status: UpdateStatus | None = None
     update_reason: str = ""
     update_reason_code: str = ""
+    previous: Build | None = None
+
+    @property
+    def running(self) -> Version:
+        """The version as invocations run it."""
+        if self.previous is None:
+            return self
+        return msgspec.structs.replace(
+            self,
+            configuration=self.previous.configuration,
+            code=self.previous.code,
+            build=self.previous.id,
+            previous=None,
+        )
 
     @property
     def key(self) -> str:

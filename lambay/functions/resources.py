@@ -11,7 +11,6 @@ from lambay.functions.names import FunctionName, is_version
 from lambay.functions.records import (
     LATEST,
     Alias,
-    Code,
     CodeSigning,
     EventInvoke,
     EventSourceMapping,
@@ -123,16 +122,10 @@ class Resources:
         """The digests that some version or layer version refers to."""
         digests = {layer.code.digest for layer in self.layer_versions}
         for version in self.versions:
-            digests.add(version.code.digest)
-            digests.update(layer.code.digest for layer in version.configuration.layers)
+            for used in (version, version.running):
+                digests.add(used.code.digest)
+                digests.update(layer.code.digest for layer in used.configuration.layers)
         return digests
-
-    def code_by_digest(self, digest: str) -> Code | None:
-        for version in self.versions:
-            for code in (version.code, *(layer.code for layer in version.configuration.layers)):
-                if code.digest == digest:
-                    return code
-        return next((layer.code for layer in self.layer_versions if layer.code.digest == digest), None)
 
     def of_account(self, account: str, region: str) -> list[Function]:
         return self.functions.under(f"{account}/{region}/")

@@ -379,6 +379,30 @@ async def test_an_update_mends_a_failed_function(world: World) -> None:
     assert shown["LastUpdateStatusReasonCode"] == "SubnetOutOfIPAddresses"
 
 
+async def test_until_an_update_has_worked_the_earlier_build_runs(world: World) -> None:
+    await world.create("f", Timeout=1)
+    await world("Invoke", FunctionName="f")
+    await world("UpdateFunctionConfiguration", FunctionName="f", Timeout=2)
+    await world("Invoke", FunctionName="f")
+    await world.settle()
+    await world("Invoke", FunctionName="f")
+    world.network.full |= {"subnet-a", "subnet-c"}
+    await world("UpdateFunctionConfiguration", FunctionName="f", Timeout=3, VpcConfig=VPC)
+    await world.settle()
+    await world("Invoke", FunctionName="f")
+    await world.restart()
+    await world.settle()
+    await world("Invoke", FunctionName="f")
+    assert [spec.timeout_s for spec, _ in world.fleet.runs] == [1, 1, 2, 2, 2]
+    assert (await world("GetFunctionConfiguration", FunctionName="f"))["LastUpdateStatus"] == "Failed"
+    world.network.full.clear()
+    await world("UpdateFunctionConfiguration", FunctionName="f", Timeout=4)
+    await world.settle()
+    await world("Invoke", FunctionName="f")
+    assert world.fleet.runs[-1][0].timeout_s == 4
+    assert len({spec.key for spec, _ in world.fleet.runs}) == 3
+
+
 async def test_interfaces_are_the_same_after_a_restart(world: World) -> None:
     await world.create("f", VpcConfig=VPC)
     before = dict(world.network.interfaces)
