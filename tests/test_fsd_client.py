@@ -1,12 +1,13 @@
 """The client and supervisor of fsd, against a small server that speaks its protocol and misbehaves."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -281,6 +282,41 @@ async def test_a_first_start_that_cannot_be_says_why(
     with pytest.raises(FsdError, match=says):
         await fsd.start()
     await fsd.stop()
+
+
+async def test_a_lost_mount_fails_until_its_owner_lets_go_of_it(tmp_path: Path) -> None:
+    volume, mountpoint = tmp_path / "volume", tmp_path / "mountpoint"
+    for directory in (volume, mountpoint):
+        directory.mkdir()
+    wanted = Mount(mount="m-1", volume="fs-1", mountpoint=str(mountpoint), posix=PosixIdentity(0, 0))
+    fsd = Fsd(Settings(data_dir=tmp_path))
+    seen: list[OSError] = []
+
+    def look(lost: Sequence[str]) -> None:
+        assert lost == ["m-1"]
+        with pytest.raises(OSError, match=str(mountpoint)) as refused:
+            list(mountpoint.iterdir())
+        seen.append(refused.value)
+
+    fsd.on_death(look)
+    await fsd.start()
+    await fsd.open_volume("fs-1", volume)
+    await fsd.mount(wanted)
+    await asyncio.to_thread((mountpoint / "file").touch)
+    os.kill((await fsd.hello()).pid, signal.SIGKILL)
+    await fsd.hello()
+    assert [error.errno for error in seen] == [errno.ENOTCONN]
+    with pytest.raises(OSError, match=str(mountpoint)):
+        list(mountpoint.iterdir())
+    await fsd.unmount("m-1")
+    assert list(mountpoint.iterdir()) == []
+    await fsd.mount(wanted)
+    os.kill((await fsd.hello()).pid, signal.SIGKILL)
+    await fsd.hello()
+    await fsd.mount(wanted)
+    assert await asyncio.to_thread(lambda: list(mountpoint.iterdir())) == [mountpoint / "file"]
+    await fsd.stop()
+    assert list(mountpoint.iterdir()) == []
 
 
 async def test_when_its_supervisor_is_killed_the_real_server_unmounts_and_ends(tmp_path: Path) -> None:

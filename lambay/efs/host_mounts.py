@@ -172,11 +172,15 @@ class HostMounts:
 
     async def _mount_again(self, mounts: Sequence[Mount]) -> None:
         for mount in mounts:
+            if mount.mount not in self._mounts:
+                continue
             try:
                 await self._fsd.mount(mount)
             except FsdError as error:
                 _log.error("%s is no longer mounted: %s", mount.mountpoint, error)
                 self._mounts.pop(mount.mount, None)
+            if mount.mount not in self._mounts:
+                await self._fsd.unmount(mount.mount)
 
 
 def _decode(body: bytes) -> Asked:

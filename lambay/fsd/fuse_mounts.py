@@ -44,22 +44,26 @@ def fuse_mounts() -> list[FuseMount]:
     return found[::-1]
 
 
-def end_mounts(wanted: Callable[[Path], bool]) -> int:
-    """Abort and detach fsd's mounts on `wanted` mountpoints; how many there were.
+def abort_mounts(wanted: Callable[[Path], bool]) -> list[FuseMount]:
+    """Abort the connections of fsd's mounts on `wanted` mountpoints, which stay mounted and fail every request.
 
     Only what is mounted is aborted: the kernel gives the number of an ended connection to the next one at
     once, which may be anybody's.
     """
     _mount_fusectl()
-    ended = [mount for mount in fuse_mounts() if wanted(mount.mountpoint)]
-    for mount in ended:
+    aborted = [mount for mount in fuse_mounts() if wanted(mount.mountpoint)]
+    for mount in aborted:
         _abort(mount.connection)
-    for mount in ended:
-        detach(mount.mountpoint)
-    return len(ended)
+    return aborted
 
 
-def detach(mountpoint: Path) -> None:
+def end_mounts(wanted: Callable[[Path], bool]) -> None:
+    """Abort and detach fsd's mounts on `wanted` mountpoints."""
+    for mount in abort_mounts(wanted):
+        _detach(mount.mountpoint)
+
+
+def _detach(mountpoint: Path) -> None:
     """Lazily unmount; a mountpoint that is not mounted is fine."""
     if _libc.umount2(os.fsencode(mountpoint), _MNT_DETACH) != 0:
         number = ctypes.get_errno()

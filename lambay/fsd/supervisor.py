@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from lambay.fsd.connection import Connection, FsdError
-from lambay.fsd.fuse_mounts import end_mounts
+from lambay.fsd.fuse_mounts import abort_mounts, end_mounts
 from lambay.fsd.process import end_earlier, forward_log, forward_output, kill, until_serving
 from lambay.fsd.protocol import Hello, Mount, Mounted, Stats, Usage
 from lambay.settings import Settings
@@ -41,9 +41,10 @@ class Fsd:
     """The file server as the rooms above use it. Every method raises FsdError.
 
     When the process dies, pending mounts and resets fail with `ServerDied`, the FUSE connections it left are
-    aborted (so that no process hangs on them) and detached, listeners learn which mounts are gone, and a new
-    process starts with all volumes open again. Calls made meanwhile wait for it, and so do those that may be
-    made twice.
+    aborted (so that no process hangs on them), listeners learn which mounts are lost, and a new process
+    starts with all volumes open again. Calls made meanwhile wait for it, and so do those that may be made
+    twice. A lost mount stays in its place, failing, until `unmount` or a new mount there: what is beneath is
+    an empty directory, which nobody may take for the file system.
     """
 
     def __init__(self, settings: Settings, *, binary: Path | None = None) -> None:
@@ -65,6 +66,7 @@ class Fsd:
         self._passthrough: bool | str = "auto" if settings.passthrough else False
         self._volumes: dict[str, str] = {}
         self._mounts: dict[str, Mount] = {}
+        self._lost: dict[str, Mount] = {}
         self._listeners: list[OnDeath] = []
         self._process: asyncio.subprocess.Process | None = None
         self._connection: Connection | None = None
@@ -92,6 +94,7 @@ class Fsd:
         self._stopping.clear()
         try:
             await self._spawn()
+            await self._call("cleanup", {"prefix": str(self._run_dir)}, dict)
         except BaseException:
             await self._end_process()
             raise
@@ -125,13 +128,17 @@ class Fsd:
         return await self._ask("volume.usage", {"volume": volume}, Usage)
 
     async def mount(self, mount: Mount) -> Mounted:
+        for lost in [each for each in self._lost.values() if each.mountpoint == mount.mountpoint]:
+            await self.unmount(lost.mount)
         self._mounts[mount.mount] = mount
         if not Path(mount.mountpoint).is_relative_to(self._run_dir):
             self._note_elsewhere()
         try:
             return await self._call("mount", msgspec.to_builtins(mount), Mounted)
-        except FsdError:
+        except FsdError as error:
             self._mounts.pop(mount.mount, None)
+            if error.code == "ServerDied":
+                await asyncio.to_thread(end_mounts, lambda path: path == Path(mount.mountpoint))
             raise
         except asyncio.CancelledError:
             # It may come to stand after all, and nobody is left who would undo it.
@@ -141,6 +148,10 @@ class Fsd:
     async def unmount(self, mount: str) -> None:
         """Detach lazily, abort the connection and release its locks. Idempotent."""
         self._mounts.pop(mount, None)
+        lost = self._lost.pop(mount, None)
+        if lost is not None:
+            await asyncio.to_thread(end_mounts, lambda path: path == Path(lost.mountpoint))
+            return
         if self._connection is None:
             return
         try:
@@ -241,7 +252,6 @@ class Fsd:
         self._connection = connection
         answer = await connection.call("hello", {}, timeout=_START_SECONDS)
         hello = self._hello = msgspec.json.decode(answer, type=Hello)
-        await connection.call("cleanup", {"prefix": str(self._run_dir)}, timeout=_CALL_SECONDS)
         for volume, backing in self._volumes.items():
             await self._reopen(connection, volume, backing)
         self._up.set()
@@ -311,13 +321,16 @@ class Fsd:
             self._connection = None
 
     async def _clear_after_death(self) -> None:
-        # Whoever uses a mount must know before it is detached: the directory beneath is an empty one.
+        lost = self._mounts
+        self._mounts = {}
+        self._lost |= lost
+        mountpoints = {Path(mount.mountpoint) for mount in lost.values()}
+        await asyncio.to_thread(abort_mounts, lambda path: path in mountpoints)
         for listener in self._listeners:
             try:
-                listener(list(self._mounts))
+                listener(list(lost))
             except Exception:
                 _log.exception("a listener failed on the file server's death")
-        await asyncio.to_thread(self._end_mounts)
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:
@@ -328,13 +341,14 @@ class Fsd:
         return True
 
     def _note_elsewhere(self) -> None:
-        mountpoints = (mount.mountpoint for mount in self._mounts.values())
+        mountpoints = (mount.mountpoint for mount in (self._mounts | self._lost).values())
         kept = [each for each in mountpoints if not Path(each).is_relative_to(self._run_dir)]
         self._elsewhere_file.write_bytes(msgspec.json.encode(kept))
 
     def _end_mounts(self) -> None:
-        mountpoints = {Path(mount.mountpoint) for mount in self._mounts.values()}
+        mountpoints = {Path(mount.mountpoint) for mount in (self._mounts | self._lost).values()}
         self._mounts.clear()
+        self._lost.clear()
         end_mounts(lambda path: path in mountpoints or path.is_relative_to(self._run_dir))
 
     def _end_leftovers(self) -> None:
