@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use crate::server::{Failure, MountRequest, OpenVolume, Server};
+use crate::server::{Failure, LimitVolume, MountRequest, OpenVolume, Server};
 use crate::sys::event::EventFd;
 use crate::sys::Errno;
 
@@ -58,6 +58,12 @@ struct VolumeName {
 #[derive(Debug, Deserialize)]
 struct MountName {
     mount: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Clock {
+    /// Nanoseconds since 1970.
+    now: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -203,6 +209,8 @@ fn act(server: &Server, op: &str, request: &Value) -> Result<Value, Failure> {
         "hello" => Ok(server.hello()),
         "volume.open" => server.open_volume(&arguments::<OpenVolume>(request)?),
         "volume.close" => server.close_volume(&arguments::<VolumeName>(request)?.volume),
+        "volume.limits" => server.limit(&arguments::<LimitVolume>(request)?),
+        "clock" => Ok(server.set_clock(arguments::<Clock>(request)?.now)),
         "volume.usage" => server.usage(&arguments::<VolumeName>(request)?.volume),
         "mount" => server.mount(&arguments::<MountRequest>(request)?),
         "unmount" => server.unmount(&arguments::<MountName>(request)?.mount),

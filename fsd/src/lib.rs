@@ -8,9 +8,11 @@ pub mod control;
 pub mod fuse;
 pub mod identity;
 pub mod inode;
+pub mod later;
 pub mod locks;
 pub mod meter;
 pub mod mount;
+pub mod pacing;
 pub mod server;
 pub mod shards;
 #[allow(unsafe_code)]

@@ -1,15 +1,17 @@
 //! One client connection: which part of a volume it sees, as whom it acts, what it has open and what it has moved.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use crate::identity::Identity;
 use crate::inode::Inode;
 use crate::meter::{Class, Meter};
+use crate::pacing;
 use crate::shards::Shards;
 use crate::sys::file::{self, Stat};
 use crate::sys::Errno;
+use crate::throttle::Pace;
 use crate::volume::Volume;
 
 /// The number by which a client knows the root of its mount.
@@ -66,11 +68,14 @@ pub struct Mount {
     pub root_mode: u32,
     pub read_only: bool,
     pub meter: Meter,
+    /// This client's own rate, beside the volume's.
+    pace: Mutex<Pace>,
     known: Shards<u64, Known>,
     files: Shards<u64, Arc<OpenFile>>,
     dirs: Shards<u64, Arc<OpenDir>>,
     next_handle: AtomicU64,
     ended: AtomicBool,
+    passing: AtomicUsize,
 }
 
 impl Mount {
@@ -95,17 +100,20 @@ impl Mount {
             root_mode: stat.mode(),
             read_only,
             meter: Meter::new(),
+            pace: Mutex::default(),
             known: Shards::default(),
             files: Shards::default(),
             dirs: Shards::default(),
             next_handle: AtomicU64::new(1),
             ended: AtomicBool::new(false),
+            passing: AtomicUsize::new(0),
         })
     }
 
     pub fn count(&self, class: Class, bytes: u64) {
         self.meter.record(class, bytes);
         self.volume.meter.record(class, bytes);
+        self.volume.pacing.charge(&self.pace, class, bytes);
     }
 
     // ---- inodes
@@ -196,6 +204,8 @@ impl Mount {
 
     pub fn add_file(&self, handle: u64, file: OpenFile) {
         file.inode.opened(&file.fd, file.writable);
+        self.passing
+            .fetch_add(usize::from(file.passthrough), Relaxed);
         let mut piece = self.files.piece(&handle);
         if self.ended.load(SeqCst) {
             drop(piece);
@@ -224,6 +234,7 @@ impl Mount {
             self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
         }
         if file.passthrough {
+            self.passing.fetch_sub(1, Relaxed);
             if file.writable {
                 file.inode.unseen_writer_goes();
             }
@@ -244,6 +255,8 @@ impl Mount {
         } else if file.readable {
             self.count_in_requests(Class::Read, stat.size());
         }
+        // Nobody is there to be held back for what is past.
+        let _ = pacing::settle();
     }
 
     fn count_in_requests(&self, class: Class, bytes: u64) {
@@ -258,6 +271,11 @@ impl Mount {
 
     pub fn open_files(&self) -> usize {
         self.files.len()
+    }
+
+    /// Open files whose data goes past the server.
+    pub fn passthrough_files(&self) -> usize {
+        self.passing.load(Relaxed)
     }
 
     pub fn add_dir(&self, handle: u64, dir: OpenDir) {

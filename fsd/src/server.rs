@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +14,13 @@ use crate::fuse::session::{Session, MAX_IO};
 use crate::fuse::uring::Rings;
 use crate::identity::{Identity, Posix};
 use crate::inode::DescriptorCache;
+use crate::later::Later;
 use crate::mount::Mount;
+use crate::pacing::{self, Limits};
 use crate::sys::mounting::{self, FuseMount};
 use crate::sys::{cred, ring, Errno};
 use crate::usage::Walk;
-use crate::volume::{CreationInfo, RootError, Volume, VolumeOptions};
+use crate::volume::{CreationInfo, RootError, Volume};
 
 /// Threads for `/dev/fuse` when it carries all requests, and when io_uring does.
 const CLASSIC_THREADS: usize = 6;
@@ -110,6 +112,14 @@ pub struct OpenVolume {
 }
 
 #[derive(Debug, Deserialize)]
+pub struct LimitVolume {
+    pub volume: String,
+    #[serde(flatten)]
+    pub limits: Limits,
+    pub passthrough: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
 pub struct PosixUser {
     pub uid: u32,
     pub gid: u32,
@@ -155,6 +165,7 @@ pub struct Server {
     descriptors: Arc<DescriptorCache>,
     devices: Arc<Devices>,
     rings: Option<Arc<Rings>>,
+    later: Arc<Later>,
     next_mount: AtomicU64,
 }
 
@@ -233,6 +244,7 @@ impl Server {
             descriptors: Arc::new(DescriptorCache::new((limit / 4).min(8192) as usize)),
             devices: Devices::start(threads, rings.clone())?,
             rings,
+            later: Later::start()?,
             next_mount: AtomicU64::new(1),
         })
     }
@@ -287,7 +299,7 @@ impl Server {
         let volume = Volume::open(
             &request.volume,
             &request.backing,
-            VolumeOptions { passthrough },
+            passthrough,
             Arc::clone(&self.descriptors),
         )
         .map_err(Failure::system(format!(
@@ -326,6 +338,22 @@ impl Server {
             "files": volume.usage.files(),
             "counted": volume.usage.known(),
         }))
+    }
+
+    /// Sets a volume's throughput and operations limits, live, and whether files opened from now on may bypass the server.
+    pub fn limit(&self, request: &LimitVolume) -> Result<Value, Failure> {
+        let volume = self.volume(&request.volume)?;
+        if let Some(passthrough) = request.passthrough {
+            volume.passthrough.store(passthrough, SeqCst);
+        }
+        volume.pacing.limit(&request.limits);
+        Ok(json!({ "limits": volume.pacing.report() }))
+    }
+
+    /// The supervisor's clock shows `now`, in nanoseconds since 1970: credits accrue by it.
+    pub fn set_clock(&self, now: u64) -> Value {
+        pacing::set_clock(now);
+        json!({})
     }
 
     pub fn reset(&self, name: &str) -> Result<Value, Failure> {
@@ -375,7 +403,12 @@ impl Server {
         let root_mode = mount.root_mode;
         let device = classic::open_device().map_err(Failure::system("/dev/fuse"))?;
         let want_rings = self.rings.as_ref().map_or(0, |rings| rings.len());
-        let session = Arc::new(Session::new(mount, device, want_rings));
+        let session = Arc::new(Session::new(
+            mount,
+            device,
+            want_rings,
+            Arc::clone(&self.later),
+        ));
         volume.observe(number, Arc::clone(&session) as _);
         let attached = self.attach(request, &session, root_mode).inspect_err(|_| {
             session.end();
@@ -482,6 +515,7 @@ impl Server {
             counts["files"] = json!(volume.usage.files());
             counts["connections"] = json!(volume.mounts());
             counts["known_inodes"] = json!(volume.known_inodes());
+            counts["limits"] = volume.pacing.report();
             counts["lock_waiters"] = json!(volume.locks.waiting());
             volumes.insert(name.clone(), counts);
         }
@@ -490,6 +524,7 @@ impl Server {
             let mount = &attached.session.mount;
             let mut counts = counts(&mount.meter);
             counts["volume"] = json!(mount.volume.name);
+            counts["passthrough_files"] = json!(mount.passthrough_files());
             counts["open_files"] = json!(mount.open_files());
             counts["known_inodes"] = json!(mount.known());
             counts["locks"] = json!(mount.volume.locks.held_by_mount(mount.number));

@@ -280,6 +280,10 @@ impl Throttle {
         self.mode
     }
 
+    pub fn performance(&self) -> Performance {
+        self.performance
+    }
+
     /// `BurstCreditBalance`, in bytes.
     pub fn credit_balance(&mut self, now: Nanos) -> u64 {
         self.settle(now);

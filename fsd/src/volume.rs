@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::identity;
 use crate::inode::{metered_bytes, DescriptorCache, Inode, Key};
 use crate::meter::Meter;
+use crate::pacing::Pacing;
 use crate::shards::Shards;
 use crate::sys::file::{self, Stat};
 use crate::sys::Errno;
@@ -49,16 +50,12 @@ pub enum RootError {
     System { path: String, errno: Errno },
 }
 
-#[derive(Debug, Clone, Copy)]
-pub struct VolumeOptions {
-    /// Whether open files may go past the server to the backing file, where the kernel can.
-    pub passthrough: bool,
-}
-
 pub struct Volume {
     pub name: String,
     pub backing: PathBuf,
-    pub options: VolumeOptions,
+    /// Whether files opened from now on may go past the server to the backing file, where the kernel can.
+    pub passthrough: AtomicBool,
+    pub pacing: Pacing,
     pub usage: Usage,
     pub meter: Meter,
     /// `/proc/self/fd`.
@@ -84,7 +81,7 @@ impl Volume {
     pub fn open(
         name: &str,
         backing: &Path,
-        options: VolumeOptions,
+        passthrough: bool,
         descriptors: Arc<DescriptorCache>,
     ) -> Result<Volume, Errno> {
         let path = CString::new(backing.as_os_str().as_encoded_bytes())
@@ -95,7 +92,8 @@ impl Volume {
         Ok(Volume {
             name: name.to_owned(),
             backing: backing.to_owned(),
-            options,
+            passthrough: AtomicBool::new(passthrough),
+            pacing: Pacing::default(),
             usage: Usage::open(backing),
             meter: Meter::new(),
             proc: file::proc_fd_dir()?,

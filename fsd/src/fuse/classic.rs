@@ -15,6 +15,7 @@ use super::dispatch;
 use super::request::{Outcome, Request};
 use super::session::{Responder, Session, MAX_IO};
 use super::uring::Rings;
+use crate::pacing;
 use crate::sys::event::Epoll;
 use crate::sys::{file, pod, Errno};
 
@@ -168,21 +169,28 @@ impl Devices {
             buffer: &mut buffer[start..],
             len: n - start,
         };
+        let responder = |body: Vec<u8>| Responder {
+            session: Arc::clone(session),
+            unique: header.unique,
+            thread: header.pid,
+            slot: None,
+            body,
+        };
         let result = match dispatch::serve(session, request) {
             Outcome::Reply(result) => result,
             Outcome::Slow(job) => job(&mut buffer[start..]),
             Outcome::Silent => return,
             Outcome::Park(lock) => {
-                let responder = Responder {
-                    session: Arc::clone(session),
-                    unique: header.unique,
-                    thread: header.pid,
-                    slot: None,
-                };
-                session.park(lock, responder);
+                session.park(lock, responder(Vec::new()));
                 return;
             }
         };
+        if let Some(time) = pacing::settle() {
+            let len = *result.as_ref().unwrap_or(&0);
+            let body = buffer.get(start..start + len).unwrap_or_default().to_vec();
+            responder(body).answer_at(time, result);
+            return;
+        }
         let body = result.map(|len| buffer.get(start..start + len).unwrap_or_default());
         session.reply(header.unique, body);
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::abi::{
     init, notify, InHeader, InitIn, InitOut, NotifyInvalInode, OutHeader, EPOCH_MINOR,
@@ -13,6 +13,7 @@ use super::abi::{
 use super::backing::Backings;
 use super::uring::RingSlot;
 use crate::inode::Inode;
+use crate::later::Later;
 use crate::locks::{self, Ticket};
 use crate::mount::Mount;
 use crate::sys::{file, pod, signal, Errno};
@@ -55,16 +56,33 @@ pub struct Responder {
     pub thread: u32,
     /// The ring entry that waits for it; `None` on the classic transport.
     pub slot: Option<RingSlot>,
+    /// The reply's body on the classic transport; on a ring it is in the entry's payload already.
+    pub body: Vec<u8>,
 }
 
 impl Responder {
-    /// Answers with `result` bytes of body, which on a ring are in the entry's payload already and elsewhere are none.
+    /// Answers with `result` bytes of body.
     pub fn answer(self, result: Result<usize, Errno>) {
         match self.slot {
             Some(slot) => slot.answer(self.unique, result),
-            None => self.session.reply(self.unique, result.map(|_| &[][..])),
+            None => {
+                let body = result.map(|len| self.body.get(..len).unwrap_or_default());
+                self.session.reply(self.unique, body);
+            }
         }
     }
+
+    /// Answers at `time`, or when a signal ends the client's wait: what was done is done.
+    pub fn answer_at(self, time: Instant, result: Result<usize, Errno>) {
+        let session = Arc::clone(&self.session);
+        session.hold_back(self, time, result);
+    }
+}
+
+#[derive(Debug)]
+struct HeldBack {
+    responder: Responder,
+    result: Result<usize, Errno>,
 }
 
 #[derive(Debug)]
@@ -79,6 +97,9 @@ pub struct Session {
     notifying: Mutex<()>,
     backings: Mutex<Backings>,
     parked: Mutex<Parked>,
+    /// Answers that a throughput limit holds back.
+    held_back: Mutex<HashMap<u64, HeldBack>>,
+    later: Arc<Later>,
     phase: Mutex<Phase>,
     phase_changed: Condvar,
     /// The mount itself, for requests of our own; letting go of it lets a detached mount end.
@@ -91,7 +112,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Session {
     /// `want_rings`: worker rings that will register entries for it; 0 for the classic transport.
-    pub fn new(mount: Mount, device: OwnedFd, want_rings: usize) -> Session {
+    pub fn new(mount: Mount, device: OwnedFd, want_rings: usize, later: Arc<Later>) -> Session {
         Session {
             mount,
             device,
@@ -102,6 +123,8 @@ impl Session {
             notifying: Mutex::default(),
             backings: Mutex::default(),
             parked: Mutex::default(),
+            held_back: Mutex::default(),
+            later,
             phase: Mutex::new(Phase::Starting),
             phase_changed: Condvar::new(),
             attachment: Mutex::default(),
@@ -168,6 +191,10 @@ impl Session {
         let mount = &self.mount;
         mount.volume.stop_observing(mount.number);
         mount.volume.locks.release_mount(mount.number).give();
+        let held_back: Vec<u64> = lock(&self.held_back).keys().copied().collect();
+        for unique in held_back {
+            self.let_go(unique);
+        }
         mount.end();
         true
     }
@@ -209,7 +236,7 @@ impl Session {
             | init::CACHE_SYMLINKS
             | init::HANDLE_KILLPRIV_V2
             | init::INIT_EXT;
-        if self.mount.volume.options.passthrough {
+        if self.mount.volume.passthrough.load(SeqCst) {
             asked |= init::PASSTHROUGH;
         }
         if self.want_rings > 0 {
@@ -299,7 +326,7 @@ impl Session {
 
     /// Registers one more open file of `inode`; `None` when its data has to go through the server.
     pub fn open_backing(&self, inode: &Inode, file: RawFd) -> Option<i32> {
-        if !self.passthrough.load(SeqCst) {
+        if !self.passthrough.load(SeqCst) || !self.mount.volume.passthrough.load(SeqCst) {
             return None;
         }
         match lock(&self.backings).open(self.device(), inode.id, file) {
@@ -323,6 +350,41 @@ impl Session {
 
     pub fn passthrough(&self) -> bool {
         self.passthrough.load(SeqCst)
+    }
+
+    // ---- limits
+
+    fn hold_back(
+        self: &Arc<Session>,
+        responder: Responder,
+        time: Instant,
+        result: Result<usize, Errno>,
+    ) {
+        let unique = responder.unique;
+        let thread = responder.slot.is_some().then_some(responder.thread);
+        lock(&self.held_back).insert(unique, HeldBack { responder, result });
+        let signalled = thread.is_some_and(|thread| thread != 0 && signal::pending(thread));
+        if signalled || self.phase() == Phase::Ended {
+            self.let_go(unique);
+            return;
+        }
+        let session = Arc::clone(self);
+        let deed = move || {
+            session.let_go(unique);
+        };
+        self.later.at(time, Box::new(deed));
+    }
+
+    /// Gives an answer that was held back, if it still is.
+    fn let_go(&self, unique: u64) -> bool {
+        let held_back = lock(&self.held_back).remove(&unique);
+        match held_back {
+            Some(HeldBack { responder, result }) => {
+                responder.answer(result);
+                true
+            }
+            None => false,
+        }
     }
 
     // ---- waiting for locks
@@ -368,6 +430,9 @@ impl Session {
 
     /// A signal ended the client's wait for request `unique`.
     pub fn interrupt(&self, unique: u64) {
+        if self.let_go(unique) {
+            return;
+        }
         let ticket = {
             let mut parked = lock(&self.parked);
             match parked.tickets.get(&unique) {

@@ -2,16 +2,18 @@
 //!
 //! The kernel sends a request to the queue of the processor that its caller runs on, and the worker of that queue is
 //! pinned there, so that no request crosses processors. A request that has to wait (for a lock, for the disk) keeps its
-//! ring entry but not the worker: the entry travels with it and comes back through the worker's inbox. When waiting
+//! ring entry (as does one whose answer a limit holds back) but not the worker: the entry travels with it and comes back through the worker's inbox. When waiting
 //! requests have taken most entries of a queue, more are registered.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::dispatch;
 use super::request::{Job, Outcome, Request};
 use super::session::{Responder, Session, MAX_IO};
+use crate::pacing;
 use crate::sys::event::EventFd;
 use crate::sys::ring::{reserve_entries, Completion, EntryMemory, Ring};
 use crate::sys::{cred, mounting, Errno};
@@ -114,7 +116,10 @@ struct SlowWork {
     job: Job,
     session: Arc<Session>,
     unique: u64,
+    thread: u32,
     slot: RingSlot,
+    /// A limit holds its answer back until then.
+    not_before: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -152,10 +157,15 @@ impl SlowQueue {
             let responder = Responder {
                 session: work.session,
                 unique: work.unique,
-                thread: 0,
+                thread: work.thread,
                 slot: Some(work.slot),
+                body: Vec::new(),
             };
-            responder.answer(result);
+            let owed = pacing::settle().max(work.not_before);
+            match owed.filter(|time| *time > Instant::now()) {
+                Some(time) => responder.answer_at(time, result),
+                None => responder.answer(result),
+            }
         }
     }
 }
@@ -422,13 +432,23 @@ impl Worker {
             Outcome::Reply(result) => result,
             Outcome::Silent => Ok(0),
             Outcome::Slow(job) => {
-                let slot = self.slot(token, commit_id, memory, false);
+                let not_before = pacing::settle();
+                let held = not_before.is_some();
+                if held {
+                    self.count_parked(token, 1);
+                }
+                let slot = self.slot(token, commit_id, memory, held);
                 self.slow.push(SlowWork {
                     job,
                     session,
                     unique: header.unique,
+                    thread: header.pid,
                     slot,
+                    not_before,
                 });
+                if held {
+                    self.make_room(token);
+                }
                 return;
             }
             Outcome::Park(lock) => {
@@ -439,12 +459,26 @@ impl Worker {
                     unique: header.unique,
                     thread: header.pid,
                     slot,
+                    body: Vec::new(),
                 };
                 session.park(lock, responder);
                 self.make_room(token);
                 return;
             }
         };
+        if let Some(time) = pacing::settle() {
+            self.count_parked(token, 1);
+            let responder = Responder {
+                session,
+                unique: header.unique,
+                thread: header.pid,
+                slot: Some(self.slot(token, commit_id, memory, true)),
+                body: Vec::new(),
+            };
+            responder.answer_at(time, result);
+            self.make_room(token);
+            return;
+        }
         memory.answer(header.unique, result);
         self.resident += memory.touched().saturating_sub(touched);
         self.give_back(token, commit_id, memory);
