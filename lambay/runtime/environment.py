@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lambay.clock import Clock
-from lambay.fsd import Create, FsdError, Identity, Mount, PosixIdentity
+from lambay.fsd import FsdError
 from lambay.runtime.log_shipping import LogShipping
+from lambay.runtime.mounting import mount_file_system
 from lambay.runtime.output import Output
 from lambay.runtime.report import Report, Status, Words, billed, error_object, exit_reason
 from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
@@ -28,9 +29,6 @@ from lambay.runtime.spec import (
     FileSystemLost,
     FileSystemMount,
     Invocation,
-    MountConnectivityFailure,
-    MountFailure,
-    MountTimeout,
     Outcome,
     SandboxFailure,
 )
@@ -279,30 +277,8 @@ class Environment:
         except OSError as error:
             raise SandboxFailure(f"{self.spec.function_arn}: {error}") from error
         self._mounts += 1
-        mount_id = f"{self.id}-{self._mounts}"
-        create, posix = wanted.create, wanted.posix
-        request = Mount(
-            mount=mount_id,
-            volume=wanted.volume,
-            mountpoint=str(mountpoint),
-            root=wanted.root,
-            create=Create(create.uid, create.gid, create.mode) if create else None,
-            posix=PosixIdentity(posix.uid, posix.gid, posix.gids) if posix else None,
-            anonymous=Identity(wanted.anonymous.uid, wanted.anonymous.gid),
-            read_only=wanted.read_only,
-        )
-        self.mount_id = mount_id
-        try:
-            if wanted.backing is not None:
-                await self._file_server.open_volume(wanted.volume, wanted.backing)
-            await self._file_server.mount(request)
-        except FsdError as error:
-            text = f"{wanted.volume} at {wanted.mount_path}: {error.message}"
-            if error.code == "Timeout":
-                raise MountTimeout(text) from error
-            if error.code in ("ServerDied", "NotRunning"):
-                raise MountConnectivityFailure(text) from error
-            raise MountFailure(text) from error
+        mount_id = self.mount_id = f"{self.id}-{self._mounts}"
+        await mount_file_system(self._file_server, mount_id, mountpoint, wanted)
         if self.ended:
             # The end came while the mount was on its way, and found nothing to unmount.
             await self._unmount(mount_id)
