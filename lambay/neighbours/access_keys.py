@@ -1,4 +1,4 @@
-"""Direct lookups in moto's IAM records: access keys with their secrets, and roles.
+"""Direct lookups in moto's IAM records: access keys with their secrets, roles, and what is attached to them.
 
 The API never tells a secret again after CreateAccessKey, and a lookup is on the way of every signed request
 and every cold start, so these read the backend's own objects.
@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from lambay.aws import DEFAULT_PARTITION, Arn
+from lambay.neighbours import attached
+from lambay.neighbours.attached import Attachments, NamedDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +84,23 @@ class IamRecords:
                     int(role.max_session_duration or 3600),
                 )
         return None
+
+    async def attachments(self, user_or_role_arn: str) -> Attachments | None:
+        """All that is attached to the user or role of exactly this ARN, None where there is none."""
+        try:
+            account = Arn.parse(user_or_role_arn).account
+        except ValueError:
+            return None
+        await self._ready()
+        from moto.iam.models import iam_backends
+
+        if account not in iam_backends:
+            return None
+        return attached.to(iam_backends[account][DEFAULT_PARTITION], user_or_role_arn)
+
+    async def managed_policy(self, policy_arn: str, account: str) -> NamedDocument | None:
+        """The default version of a managed policy of `account` or of AWS, None where there is none."""
+        await self._ready()
+        from moto.iam.models import iam_backends
+
+        return attached.managed(iam_backends[account][DEFAULT_PARTITION], policy_arn)

@@ -35,8 +35,9 @@ class NotDurable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """What a piece of work came to, and what has to be durable before anybody hears of it."""
+    """What a piece of work on `engine` came to, and what has to be durable before anybody hears of it."""
 
+    engine: Engine
     result: Any
     entry: Entry | None
     births: list[Birth]
@@ -127,7 +128,7 @@ class DurableMoto:
             await asyncio.gather(*self._at_work, return_exceptions=True)
         if self._engine is not None and self._seq - self._covered >= _CHANGES_WORTH_A_SNAPSHOT:
             await self._snapshot()
-        await self._on_thread(self._unload)
+        await self._on_thread(lambda: self._unload(self._engine))
         self._thread.shutdown()
         self._journal.close()
 
@@ -152,7 +153,7 @@ class DurableMoto:
         if entry is not None:
             self._seq += 1
             entry = msgspec.structs.replace(entry, seq=self._seq)
-        return _Ran(result, entry, engine.births.take_fresh())
+        return _Ran(engine, result, entry, engine.births.take_fresh())
 
     async def _commit(self, ran: _Ran) -> None:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -163,7 +164,7 @@ class DurableMoto:
             # moto is ahead of the journal now. What it knows beyond is forgotten: the next request loads
             # anew.
             log.exception("the journal could not be written; the neighbours go back to what it holds")
-            await self._on_thread(self._unload)
+            await self._on_thread(lambda: self._unload(self._engine))
             raise NotDurable(str(error)) from error
         finally:
             self._commits.discard(ended)
@@ -208,13 +209,14 @@ class DurableMoto:
             return False
         return True
 
-    def _unload(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
+    def _unload(self, engine: Engine | None) -> None:
+        """Let go of `engine`, unless another has taken its place."""
+        if engine is not None and engine is self._engine:
+            engine.close()
             self._engine = None
 
     def _clear(self) -> None:
-        self._unload()
+        self._unload(self._engine)
         self._journal.clear()
         self.bodies.clear()
         for path in self._snapshots():

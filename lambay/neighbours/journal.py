@@ -110,7 +110,15 @@ _MIGRATIONS = (
         value BLOB NOT NULL
     ) WITHOUT ROWID
     """,
+    "INSERT OR IGNORE INTO marks SELECT 'last', CAST(max(seq) AS BLOB) FROM entries HAVING max(seq) IS NOT NULL",
 )
+
+
+_MARK = "INSERT INTO marks VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+
+
+class OutOfOrder(Exception):
+    """An entry whose predecessor is not in the journal: what it changed stood on something that is lost."""
 
 
 class Journal:
@@ -133,7 +141,7 @@ class Journal:
         return self._database.run_blocking(find)
 
     async def append(self, entry: Entry | None, births: Sequence[Birth]) -> None:
-        """Make them durable together."""
+        """Make them durable together. Raises OutOfOrder where the entry before is missing."""
         packed = () if entry is None else _pack(entry)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -142,6 +150,9 @@ class Journal:
                 [(birth.module, birth.account, birth.region, birth.time) for birth in births],
             )
             if entry is not None:
+                if entry.seq != _last(connection) + 1:
+                    raise OutOfOrder(f"entry {entry.seq} builds on one that was not written")
+                connection.execute(_MARK, ("last", str(entry.seq).encode()))
                 connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", packed)
                 connection.executemany(
                     "INSERT OR IGNORE INTO bodies VALUES (?, ?)",
@@ -159,12 +170,8 @@ class Journal:
         return [Birth(*row) for row in rows]
 
     def last(self) -> int:
-        """The newest entry's `seq`, or the snapshot's where that is newer; 0 in an empty journal."""
-        (newest,) = self._database.run_blocking(
-            lambda connection: connection.execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()
-        )
-        mark = self.snapshot()
-        return max(int(newest), mark.seq if mark else 0)
+        """The newest entry's `seq`, whether it is still kept or not; 0 in an empty journal."""
+        return self._database.run_blocking(_last)
 
     def length(self) -> int:
         (count,) = self._database.run_blocking(
@@ -201,11 +208,7 @@ class Journal:
         """`snapshot` is durable: name it, and drop the entries it covers of SQS's operations `dropped`."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO marks VALUES ('snapshot', ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (msgspec.json.encode(snapshot),),
-            )
+            connection.execute(_MARK, ("snapshot", msgspec.json.encode(snapshot)))
             places = ", ".join("?" * len(dropped))
             connection.execute(
                 f"DELETE FROM entries WHERE module = 'sqs' AND seq <= ? AND operation IN ({places})",
@@ -240,6 +243,11 @@ class Journal:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _last(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT value FROM marks WHERE name = 'last'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _drop_loose_bodies(connection: sqlite3.Connection) -> None:

@@ -67,7 +67,7 @@ def _without_waiting(module: Any) -> None:
         messages = receive(self, queue_name, count, 0, *args, **kwargs)
         now = module.unix_time_millis()
         hours = (max(message.visible_at, message.delayed_until) for message in queue._messages)
-        due = min((hour for hour in hours if hour > now), default=None)
+        due = min((hour for hour in hours if hour >= now), default=None)
         _local.reception = Reception(
             queue.queue_arn,
             float(wait_seconds_timeout or 0),

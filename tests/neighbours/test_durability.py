@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lambay.aws import AWSError
 from lambay.neighbours import Neighbours
 
 from .clients import ACCOUNT, REGION, Client, connect, opened
@@ -194,6 +195,42 @@ async def test_a_failed_commit_takes_the_change_back(tmp_path: Path, monkeypatch
                 await iam.create_user(UserName="lost")
         users = (await iam.list_users())["Users"]
         assert [user["UserName"] for user in users] == ["kept"]
+
+
+async def test_changes_made_on_top_of_one_that_failed_fail_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as neighbours:
+        journal = neighbours._moto._journal
+        append, appended = journal.append, 0
+
+        async def failing_once(*given: Any) -> None:
+            nonlocal appended
+            appended += 1
+            if appended == 3:
+                raise sqlite3.OperationalError("database or disk is full")
+            await append(*given)
+
+        monkeypatch.setattr(journal, "append", failing_once)
+
+        async def create(n: int) -> str | None:
+            try:
+                await neighbours.call("iam", "CreateUser", {"UserName": f"user-{n}"}, **HERE)
+            except AWSError as error:
+                return None if error.code == "InternalFailure" else error.code
+            return f"user-{n}"
+
+        done = await asyncio.gather(*(create(n) for n in range(12)))
+        acknowledged = {name for name in done if name is not None}
+        assert 2 <= len(acknowledged) < 12
+        assert await _users(neighbours) == acknowledged
+    async with opened(tmp_path) as neighbours:
+        assert await _users(neighbours) == acknowledged
+
+
+async def _users(neighbours: Neighbours) -> set[str]:
+    listed = await neighbours.call("iam", "ListUsers", {}, **HERE)
+    return {user["UserName"] for user in listed["Users"]}
 
 
 async def test_nothing_acknowledged_is_lost_to_a_kill(tmp_path: Path) -> None:
