@@ -56,7 +56,7 @@ def test_random_operations_do_what_ext4_does(
 def test_random_operations_at_length(
     fsd: Server, volume: Volume, scratch: Path, actor: Hire, rng: random.Random, mounts: int
 ) -> None:
-    run_oracle(fsd, volume, scratch, actor, rng, mounts, steps=100_000)
+    run_oracle(fsd, volume, scratch, actor, rng, mounts, steps=20_000)
 
 
 def run_fsx(fsd: Server, volume: Volume, actor: Hire, rng: random.Random, mounts: int, steps: int) -> None:
@@ -81,7 +81,7 @@ def test_file_data_is_what_was_written(
 @every_way
 @pytest.mark.soak
 def test_file_data_at_length(fsd: Server, volume: Volume, actor: Hire, rng: random.Random) -> None:
-    run_fsx(fsd, volume, actor, rng, mounts=3, steps=100_000)
+    run_fsx(fsd, volume, actor, rng, mounts=3, steps=20_000)
 
 
 @every_way
