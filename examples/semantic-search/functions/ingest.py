@@ -1,25 +1,8 @@
 """Writes texts and their embeddings to a LanceDB table on the shared file system."""
 
-import sys
 import time
 
-sys.path.append("/mnt/efs/packages")
-
-TABLE = "notes"
-model = None
-database = None
-
-
-def initialize_lazy():
-    """Load the model and open the database on the first request, not at import: a cold start stays short."""
-    global model, database
-    if model is None:
-        import lancedb
-        from embedding import SentenceEncoder
-
-        model = SentenceEncoder("/mnt/efs/models/all-MiniLM-L6-v2")
-        database = lancedb.connect("/mnt/efs/databases/lancedb")
-    return model, database
+from lazy import TABLE, initialize_lazy
 
 
 def lambda_handler(event, context):
