@@ -62,6 +62,7 @@ class House:
             self.store, self.fleet, self.file_systems, self.network, self.neighbours, settings, self.clock
         )
         self.neighbours.on_invocation(self.functions.deliver)
+        self.neighbours.on_change("events", self.functions.rules_changed)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         services = (self.functions, self.file_systems, self.logs, sts)

@@ -339,6 +339,32 @@ class EventSourceMapping(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.uuid}"
 
 
+class RuleTarget(msgspec.Struct, frozen=True):
+    """Where a rule sends, and what: `input` a constant, `input_path` a part, `template` with `paths`, or all."""
+
+    arn: str
+    input: str = ""
+    input_path: str = ""
+    paths: dict[str, str] = {}
+    template: str = ""
+
+
+class ScheduledRule(msgspec.Struct, frozen=True):
+    """An enabled EventBridge rule with a schedule; rates count from `since`."""
+
+    account: str
+    region: str
+    name: str
+    arn: str
+    expression: str
+    since: datetime
+    targets: tuple[RuleTarget, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}"
+
+
 def revision() -> str:
     """A fresh RevisionId."""
     return str(uuid.uuid4())

@@ -22,6 +22,7 @@ from lambay.functions.records import (
     Policy,
     Provisioned,
     RuntimeManagement,
+    ScheduledRule,
     Version,
 )
 from lambay.store import Change, Store
@@ -45,6 +46,7 @@ class Resources:
         self.provisioned = store.collection("lambda.provisioned-concurrency", Provisioned)
         self.urls = store.collection("lambda.function-urls", FunctionUrl)
         self.code_signings = store.collection("lambda.code-signing-configs", CodeSigning)
+        self.scheduled_rules = store.collection("lambda.scheduled-rules", ScheduledRule)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

@@ -30,6 +30,7 @@ from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.room import Room
 from lambay.functions.runtimes import Runtimes
+from lambay.functions.schedules import Schedules
 from lambay.functions.settings_operations import SettingsOperations
 from lambay.functions.tags import TagOperations
 from lambay.functions.triggers import Triggers
@@ -95,6 +96,7 @@ class Functions(
         self._room = room
         self._invoker = invoker
         self._endpoint = endpoint
+        self._schedules = Schedules(resources, neighbours, clock, self.deliver)
         self._pollers = QueuePollers(resources, invoker, neighbours, clock)
 
     async def start(self) -> None:
@@ -102,6 +104,7 @@ class Functions(
         self._room.lifecycle.resume()
         self._provisioning.start()
         await self._room.queue.start()
+        self._schedules.start()
         for mapping in self._resources.event_sources:
             if mapping.enabled:
                 self._pollers.start(mapping)
@@ -109,6 +112,7 @@ class Functions(
     async def stop(self) -> None:
         """End the room's tasks. Environments are the fleet's to end."""
         await self._pollers.stop_all()
+        await self._schedules.stop()
         await self._provisioning.stop()
         await self._room.queue.stop()
         await self._room.lifecycle.stop()
@@ -119,8 +123,13 @@ class Functions(
         await self._pollers.stop_all()
         await self._room.queue.reset()
         await self._room.lifecycle.stop()
+        self._schedules.forget()
         self._resources.forget_computed()
         await self._room.code.collect(self._resources.codes_in_use())
+
+    def rules_changed(self, account: str, region: str) -> None:
+        """EventBridge has changed there: look for scheduled rules."""
+        self._schedules.rules_changed(account, region)
 
     async def handle_code(self, request: Request) -> Response:
         """`GET /_lambay/code/…`: the package that a Location of ours leads to."""
@@ -138,4 +147,5 @@ class Functions(
             "queued_events": len(self._room.queue),
             "event_source_mappings": len(resources.event_sources),
             "function_urls": len(resources.urls),
+            "scheduled_rules": len(resources.scheduled_rules),
         }

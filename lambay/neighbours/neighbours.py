@@ -81,7 +81,12 @@ class Neighbours:
         self._moto = DurableMoto(directory, clock)
         self._pollers = queues.Pollers()
         self.interfaces = Interfaces(self._moto.run)
+        self._listeners: dict[str, list[Callable[[str, str], None]]] = {}
         self._deliver: Callable[[invocations.Invocation], Awaitable[None]] = _undelivered
+
+    def on_change(self, service: str, listener: Callable[[str, str], None]) -> None:
+        """Call `listener` with account and Region after each change of `service` that is durable."""
+        self._listeners.setdefault(service, []).append(listener)
 
     def on_invocation(self, deliver: Callable[[invocations.Invocation], Awaitable[None]]) -> None:
         """Give what the neighbours would invoke functions with to `deliver`, once its cause is durable."""
@@ -190,6 +195,9 @@ class Neighbours:
         self._pollers.touched(done.touched)
         for invocation in done.invoked:
             await self._deliver(invocation)
+        if prepared.changes and done.answer.successful:
+            for listener in self._listeners.get(prepared.call.service, ()):
+                listener(prepared.call.account, prepared.call.region)
         return done
 
     def _execute(self, engine: Engine, prepared: _Prepared, derived: bool) -> tuple[_Done, Entry | None]:

@@ -36,7 +36,7 @@ class Server:
 
     def __init__(self, data_dir: Path) -> None:
         settings = Settings(data_dir=data_dir)
-        clock = Clock()
+        self.clock = clock = Clock()
         self.fleet = FakeFleet()
         self.store = Store(data_dir / "lambay.db")
         self.neighbours = Neighbours(data_dir / "neighbours", settings, clock)
@@ -51,6 +51,7 @@ class Server:
             clock,
         )
         self.neighbours.on_invocation(self.functions.deliver)
+        self.neighbours.on_change("events", self.functions.rules_changed)
         self.gateway = Gateway((self.functions,), identity, self.neighbours, settings, clock)
         self.listener = Listener(self.handle)
         self.clients: dict[str, Any] = {}

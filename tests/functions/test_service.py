@@ -24,7 +24,17 @@ def test_no_two_families_define_the_same_name() -> None:
 
 def test_every_operation_is_one_of_the_models() -> None:
     operations = {xform_name(name) for name in get_session().get_service_model("lambda").operation_names}
-    own = {"start", "stop", "reset", "handle_code", "summary", "resource_policy", "handle_url", "deliver"}
+    own = {
+        "start",
+        "stop",
+        "reset",
+        "handle_code",
+        "summary",
+        "resource_policy",
+        "handle_url",
+        "deliver",
+        "rules_changed",
+    }
     methods = {name for name, _ in inspect.getmembers(Functions, callable) if not name.startswith("_")}
     assert methods - operations == own
 
@@ -40,6 +50,7 @@ async def test_the_summary_counts(world: World) -> None:
         "queued_events": 0,
         "event_source_mappings": 0,
         "function_urls": 0,
+        "scheduled_rules": 0,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -106,4 +107,49 @@ async def test_a_rule_matches(server: Server, target: str) -> None:
     assert (whole["account"], whole["region"]) == (ACCOUNT, REGION)
     assert whole["time"].endswith("Z")
     assert {"number": 7} in events
+    assert EVENTS.empty()
+
+
+async def test_a_schedule_invokes_by_the_clock(server: Server, target: str) -> None:
+    rule = (await server("events", "put_rule", Name="often", ScheduleExpression="rate(5 minutes)"))["RuleArn"]
+    await server(
+        "lambda",
+        "add_permission",
+        FunctionName="target",
+        StatementId="schedule",
+        Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com",
+        SourceArn=rule,
+    )
+    transformer = {
+        "InputPathsMap": {"when": "$.time"},
+        "InputTemplate": '{"at": <when>, "text": "it is <when>"}',
+    }
+    targets = [
+        {"Id": "whole", "Arn": target},
+        {"Id": "constant", "Arn": target, "Input": '{"constant": 1}'},
+        {"Id": "template", "Arn": target, "InputTransformer": transformer},
+    ]
+    await server("events", "put_targets", Rule="often", Targets=targets)
+    async with asyncio.timeout(20):
+        while not any(rule.targets for rule in server.functions._resources.scheduled_rules):
+            await asyncio.sleep(0.02)
+    server.clock.advance(timedelta(minutes=5, seconds=1))
+    events = [await received() for _ in targets]
+    whole = next(event for event in events if "source" in event)
+    assert (whole["source"], whole["detail-type"], whole["resources"]) == (
+        "aws.events",
+        "Scheduled Event",
+        [rule],
+    )
+    assert {"constant": 1} in events
+    assert {"at": whole["time"], "text": f"it is {whole['time']}"} in events
+    server.clock.advance(timedelta(minutes=5))
+    assert len([await received() for _ in targets]) == 3
+    await server("events", "disable_rule", Name="often")
+    async with asyncio.timeout(20):
+        while len(server.functions._resources.scheduled_rules):
+            await asyncio.sleep(0.02)
+    server.clock.advance(timedelta(minutes=10))
+    await asyncio.sleep(0.1)
     assert EVENTS.empty()
