@@ -317,8 +317,15 @@ impl Throttle {
     fn permitted(&self) -> u64 {
         let baseline = baseline(self.standard_bytes);
         match self.mode {
-            Mode::Bursting if self.credits.balance > 0 => burst(self.standard_bytes),
-            Mode::Bursting => baseline,
+            Mode::Bursting => {
+                // A second of it: else a file system that lives from hand to mouth would show both, by chance.
+                let burst = burst(self.standard_bytes);
+                if self.credits.bytes() >= burst {
+                    burst
+                } else {
+                    baseline
+                }
+            }
             Mode::Provisioned { bytes_per_second } => bytes_per_second.max(baseline),
             Mode::Elastic => u64::MAX,
         }
