@@ -389,6 +389,10 @@ def fill_directory(directory: str, first: int, last: int) -> None:
         os.close(os.open(f"{directory}/f{number:07d}", os.O_CREAT | os.O_WRONLY, 0o644))
 
 
+def run(*command: str) -> bytes:
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
 def stat_tree(root: str) -> int:
     """stat every name below; how many there are."""
     count = 0

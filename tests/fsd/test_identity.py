@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from typing import Any
 
@@ -123,6 +124,19 @@ def test_a_sticky_directory_protects_others_files(fsd: Server, volume: Volume, a
     assert a.errno("os.unlink", f"{theirs}/f") == "EPERM"
     assert a.errno("os.rename", f"{theirs}/f", f"{theirs}/g") == "EPERM"
     a("os.unlink", f"{mine}/f")
+
+
+def test_neither_set_user_id_programs_nor_devices_work_from_a_mount(
+    fsd: Server, volume: Volume, actor: Hire
+) -> None:
+    """Also those that somebody placed on the disk itself."""
+    shutil.copy("/usr/bin/id", volume.backing / "id")
+    (volume.backing / "id").chmod(0o4755)
+    os.mknod(volume.backing / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (volume.backing / "null").chmod(0o666)
+    mount = fsd.mount(volume, uid=0).path
+    assert actor(500, 500)("run", f"{mount}/id", "-u") == b"500\n"
+    assert actor().errno("open_here", f"{mount}/null", os.O_RDWR) == "EACCES"
 
 
 class TestRoot:

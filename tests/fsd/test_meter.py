@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import random
 import time
+from pathlib import Path
 from typing import Any
 
 from .conftest import Hire, Mount, Server, Volume, every_way
+from .oracle import compare, world
 
 
 def counters(fsd: Server, mount: Mount) -> dict[str, Any]:
@@ -63,3 +67,33 @@ def test_usage_follows_what_is_stored(fsd: Server, volume: Volume, actor: Hire) 
     a("write_file", f"{mount.path}/f", b"")
     a("os.unlink", f"{mount.path}/f")
     assert fsd.call("volume.usage", volume=volume.name)["bytes"] <= empty + 8192
+
+
+@every_way
+def test_usage_kept_step_by_step_is_what_a_count_finds(
+    scratch: Path, fsd: Server, volume: Volume, actor: Hire, rng: random.Random
+) -> None:
+    """After random operations; a server that was killed counts anew."""
+    plain = scratch / "plain"
+    plain.mkdir()
+    mounts = [fsd.mount(volume, uid=1234, gids=(4321,)) for _ in range(2)]
+    for root in (plain, volume.backing):
+        os.chown(root, 1234, 1234)
+        root.chmod(0o755)
+    actors = [actor(1234, 1234, (4321,)) for _ in range(3)]
+    roots = [mount.path for mount in mounts]
+    compare(rng, world(actors[1:], roots), world(actors[:1], [plain]), steps=600, gids=[1234, 4321])
+    for each in actors:
+        each.close()
+    for mount in mounts:
+        fsd.unmount(mount)
+    kept = fsd.call("volume.usage", volume=volume.name)
+    fsd.kill()
+    (scratch / "second").mkdir()
+    again = Server(scratch / "second")
+    again.volume(volume.backing, volume.name)
+    counted = again.call("volume.usage", volume=volume.name)
+    assert again.stop() == 0
+    assert {name: kept[name] for name in ("bytes", "files")} == {
+        name: counted[name] for name in ("bytes", "files")
+    }
