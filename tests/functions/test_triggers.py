@@ -132,7 +132,7 @@ async def test_a_schedule_invokes_by_the_clock(server: Server, target: str) -> N
     ]
     await server("events", "put_targets", Rule="often", Targets=targets)
     async with asyncio.timeout(20):
-        while not any(rule.targets for rule in server.functions._resources.scheduled_rules):
+        while not any(rule.targets for rule in server.functions._resources.scheduled_rules):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     server.clock.advance(timedelta(minutes=5, seconds=1))
     events = [await received() for _ in targets]
@@ -148,7 +148,7 @@ async def test_a_schedule_invokes_by_the_clock(server: Server, target: str) -> N
     assert len([await received() for _ in targets]) == 3
     await server("events", "disable_rule", Name="often")
     async with asyncio.timeout(20):
-        while len(server.functions._resources.scheduled_rules):
+        while len(server.functions._resources.scheduled_rules):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     server.clock.advance(timedelta(minutes=10))
     await asyncio.sleep(0.1)
