@@ -34,6 +34,9 @@ class Settings:
         "text", "LAMBAY_LOG_FORMAT", "text or json, for the server's own log on stderr"
     )
     transport: str = _setting("auto", "LAMBAY_TRANSPORT", "FUSE transport: auto, io_uring or classic")
+    quotas: bool = _setting(
+        False, "LAMBAY_QUOTAS", "hold file systems to the rates of their throughput modes"
+    )
     passthrough: bool = _setting(
         True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly"
     )

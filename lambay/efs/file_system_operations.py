@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,6 +16,8 @@ from lambay.efs.records import FileSystem, MountTarget
 from lambay.efs.resources import tag_list, tag_map, timestamp, with_name
 from lambay.efs.throughput import RESTRICTION_SECONDS, check_throughput, restricts
 from lambay.fsd import FsdError
+
+_log = logging.getLogger("lambay.efs")
 
 _DEFAULT_KEY = "alias/aws/elasticfilesystem"
 
@@ -97,6 +100,11 @@ class FileSystemOperations(Lifecycle):
             throughput_restricted_from=self._clock.time() if mode == "provisioned" else since,
         )
         await self._save(after)
+        try:
+            await self._throughput.switch(after)
+        except FsdError as error:
+            # It is on record, and holds from the next start of the volume.
+            _log.error("file system %s keeps its former throughput for now: %s", after.id, error)
         return await self._describe(replace(after, state="updating"))
 
     async def delete_file_system(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:

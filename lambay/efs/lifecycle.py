@@ -30,15 +30,17 @@ class Lifecycle(Resources):
         if len(self._mount_targets):
             self._resuming = asyncio.create_task(self._resume_targets())
         self._in_background(self._sweep())
+        if self._throughput.enforced:
+            self._keeping = asyncio.create_task(self._throughput.run())
 
     async def stop(self) -> None:
         """Removals that are under way go on at the next start."""
         unfinished = list(self._removals)
-        if self._resuming is not None:
-            unfinished.append(self._resuming)
+        unfinished += [task for task in (self._resuming, self._keeping) if task is not None]
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._throughput.keep()
 
     async def reset(self) -> None:
         """Forget every resource of every account, and their files."""
@@ -56,12 +58,14 @@ class Lifecycle(Resources):
             *(self._replications.remove(key) for key, _ in self._replications.items()),
             *(self._preferences.remove(key) for key, _ in self._preferences.items()),
         )
+        await self._throughput.forget(*file_systems)
         self._in_background(self._sweep())
 
     async def _make_available(self, file_system: FileSystem) -> None:
         """Raises OSError, FsdError."""
         backing = await self._directories.create(file_system.id)
         await self._fsd.open_volume(file_system.id, backing)
+        await self._throughput.begin(file_system)
         current = self._file_systems.get(file_system.key)
         if current is not None and current.state != "deleting":
             await self._save(replace(current, state="available"))
@@ -78,6 +82,7 @@ class Lifecycle(Resources):
             _log.error("file system %s stays 'deleting' until the next start: %s", file_system.id, error)
             return
         await self._commit(self._file_systems.remove(file_system.key))
+        await self._throughput.forget(file_system)
 
     async def _close(self, file_system: FileSystem) -> None:
         """Sever every client, as a deletion does."""
@@ -101,6 +106,7 @@ class Lifecycle(Resources):
                 return
             # Not made again: perhaps a disk is not mounted, which an empty directory in its place would hide.
             await self._fsd.open_volume(file_system.id, path)
+            await self._throughput.begin(file_system)
         except (OSError, FsdError) as error:
             _log.error("file system %s at %s cannot be served: %s", file_system.id, path, error)
             await self._save(replace(file_system, state="error"))

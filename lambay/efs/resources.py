@@ -30,6 +30,7 @@ from lambay.efs.records import (
     owned_by,
 )
 from lambay.efs.sizes import Sizes
+from lambay.efs.throughput_limits import ThroughputLimits
 from lambay.settings import Settings
 from lambay.store import Change, Store
 
@@ -68,6 +69,9 @@ class Resources:
         self._limits = limits or Limits()
         self._directories = Directories(settings.data_dir / "file-systems")
         self._sizes = Sizes(fsd, clock)
+        self._throughput = ThroughputLimits(
+            store, fsd, clock, enforced=settings.quotas, passthrough=settings.passthrough
+        )
         self._file_systems = store.collection("efs.file-systems", FileSystem)
         self._mount_targets = store.collection("efs.mount-targets", MountTarget)
         self._access_points = store.collection("efs.access-points", AccessPoint)
@@ -80,6 +84,7 @@ class Resources:
         self._known_sources: dict[tuple[str, str, str], MountSource] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._reindex()
 
     def _reindex(self) -> None:

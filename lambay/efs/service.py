@@ -42,7 +42,7 @@ class FileSystems(
         if file_system.encrypted:
             notes.append(f"encryption with {file_system.kms_key}: files are stored as they are")
         amount = "" if file_system.provisioned_mibps is None else f" {file_system.provisioned_mibps:g} MiB/s"
-        if file_system.throughput_mode != "elastic":
+        if file_system.throughput_mode != "elastic" and not self._throughput.enforced:
             notes.append(f"throughput {file_system.throughput_mode}{amount}: not limited")
         if file_system.policy is not None:
             notes.append("file system policy: mounts are not checked against it")

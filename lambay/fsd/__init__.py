@@ -4,7 +4,20 @@ What a file system or an access point means to AWS is not known here; what a req
 """
 
 from lambay.fsd.connection import FsdError
-from lambay.fsd.protocol import Create, Hello, Identity, Mount, Mounted, PosixIdentity, Stats, Usage
+from lambay.fsd.protocol import (
+    Create,
+    Hello,
+    Identity,
+    Ledger,
+    Limits,
+    Mount,
+    Mounted,
+    PosixIdentity,
+    Report,
+    Stats,
+    Throughput,
+    Usage,
+)
 from lambay.fsd.supervisor import Fsd
 
 __all__ = [
@@ -13,9 +26,13 @@ __all__ = [
     "FsdError",
     "Hello",
     "Identity",
+    "Ledger",
+    "Limits",
     "Mount",
     "Mounted",
     "PosixIdentity",
+    "Report",
     "Stats",
+    "Throughput",
     "Usage",
 ]

@@ -75,8 +75,53 @@ class Mounted(msgspec.Struct, frozen=True):
     passthrough: bool = False
 
 
+class Ledger(msgspec.Struct, frozen=True):
+    """Burst credits at a moment: whole bytes, what is over, and nanoseconds since 1970 by the server's clock."""
+
+    credit_bytes: int
+    credit_fraction: int
+    at: int
+
+
+class Throughput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`mode` is "bursting", "provisioned" (then with `bytes_per_second`) or "elastic"."""
+
+    mode: str
+    bytes_per_second: int | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a volume is held to. `performance` is "general_purpose" or "max_io".
+
+    `standard_bytes` is what bursting's baseline follows. Without `ledger` the credits go on as they are.
+    `passthrough` is for files opened from now on; what bypasses the server cannot be held back.
+    """
+
+    throughput: Throughput
+    performance: str
+    standard_bytes: int | None = None
+    ledger: Ledger | None = None
+    passthrough: bool | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How a volume stands to its limits: throughput in bytes a second, credits in bytes."""
+
+    burst_credit_balance: int
+    permitted_throughput: int | None
+    percent_io_limit: float
+    ledger: Ledger
+
+
+class Limited(msgspec.Struct, frozen=True):
+    limits: Report
+
+
 class Stats(msgspec.Struct, frozen=True):
-    """Counters by volume and by mount, each by its name (`read_bytes`, `write_ops`, …)."""
+    """Counters by volume and by mount, each by its name (`read_bytes`, `write_ops`, …).
+
+    A limited volume has its report under `limits`.
+    """
 
     volumes: dict[str, dict[str, Any]] = {}
     mounts: dict[str, dict[str, Any]] = {}

@@ -17,7 +17,7 @@ import msgspec
 from lambay.fsd.connection import Connection, FsdError
 from lambay.fsd.fuse_mounts import abort_mounts, end_mounts
 from lambay.fsd.process import end_earlier, forward_log, forward_output, kill, until_serving
-from lambay.fsd.protocol import Hello, Mount, Mounted, Stats, Usage
+from lambay.fsd.protocol import Hello, Ledger, Limited, Limits, Mount, Mounted, Report, Stats, Usage
 from lambay.settings import Settings
 
 R = TypeVar("R")
@@ -65,6 +65,7 @@ class Fsd:
         )
         self._passthrough: bool | str = "auto" if settings.passthrough else False
         self._volumes: dict[str, str] = {}
+        self._limits: dict[str, Limits] = {}
         self._mounts: dict[str, Mount] = {}
         self._lost: dict[str, Mount] = {}
         self._listeners: list[OnDeath] = []
@@ -111,6 +112,7 @@ class Fsd:
             # What others keep there is theirs to remove.
             self._run_dir.rmdir()
         self._volumes.clear()
+        self._limits.clear()
 
     async def hello(self) -> Hello:
         return await self._ask("hello", {}, Hello)
@@ -122,10 +124,22 @@ class Fsd:
 
     async def close_volume(self, volume: str) -> None:
         self._volumes.pop(volume, None)
+        self._limits.pop(volume, None)
         await self._ask("volume.close", {"volume": volume}, dict)
 
     async def usage(self, volume: str) -> Usage:
         return await self._ask("volume.usage", {"volume": volume}, Usage)
+
+    async def limit(self, volume: str, limits: Limits) -> Report:
+        """Hold an open volume to `limits`, at once and over restarts of fsd."""
+        fields = {"volume": volume, **msgspec.to_builtins(limits)}
+        report = (await self._ask("volume.limits", fields, Limited)).limits
+        self._limits[volume] = msgspec.structs.replace(limits, ledger=report.ledger)
+        return report
+
+    async def set_clock(self, nanoseconds: int) -> None:
+        """What the time is, since 1970: credits accrue by it."""
+        await self._ask("clock", {"now": nanoseconds}, dict)
 
     async def mount(self, mount: Mount) -> Mounted:
         for lost in [each for each in self._lost.values() if each.mountpoint == mount.mountpoint]:
@@ -166,7 +180,13 @@ class Fsd:
         return [mount.mount for mount in self._mounts.values() if mount.volume == volume]
 
     async def stats(self) -> Stats:
-        return await self._ask("stats", {}, Stats)
+        stats = await self._ask("stats", {}, Stats)
+        for volume, limits in self._limits.items():
+            report = stats.volumes.get(volume, {}).get("limits")
+            if report is not None:
+                ledger = msgspec.convert(report["ledger"], Ledger)
+                self._limits[volume] = msgspec.structs.replace(limits, ledger=ledger)
+        return stats
 
     async def reset(self, volume: str) -> None:
         """Empty the volume, however long that takes; it may have no mounts."""
@@ -260,6 +280,9 @@ class Fsd:
     async def _reopen(self, connection: Connection, volume: str, backing: str) -> None:
         try:
             await connection.call("volume.open", self._volume_fields(volume, backing), timeout=_CALL_SECONDS)
+            if volume in self._limits:
+                limits = {"volume": volume, **msgspec.to_builtins(self._limits[volume])}
+                await connection.call("volume.limits", limits, timeout=_CALL_SECONDS)
         except FsdError as error:
             if error.code in ("ServerDied", "Timeout"):
                 raise

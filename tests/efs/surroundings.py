@@ -14,7 +14,8 @@ from typing import Any
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.efs import FileSystems, Limits
-from lambay.fsd import FsdError, Mount, Mounted, Usage
+from lambay.fsd import FsdError, Mount, Mounted, Report, Stats, Usage
+from lambay.fsd import Limits as VolumeLimits
 from lambay.settings import Settings
 from lambay.store import Store
 
@@ -235,6 +236,15 @@ class TinyFileServer:
     async def unmount(self, mount: str) -> None:
         await other_turns()
         self.mounts.pop(mount, None)
+
+    async def limit(self, volume: str, limits: VolumeLimits) -> Report:
+        raise FsdError("InvalidRequest", "nothing is limited here")
+
+    async def set_clock(self, nanoseconds: int) -> None:
+        pass
+
+    async def stats(self) -> Stats:
+        return Stats()
 
     def mounts_of(self, volume: str) -> list[str]:
         return [name for name, mount in self.mounts.items() if mount.volume == volume]

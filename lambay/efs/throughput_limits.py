@@ -1,0 +1,102 @@
+"""Throughput modes made to hold: fsd is told each file system's, and burst credits are kept.
+
+The rates and the ledger are fsd's. Credits accrue by this server's clock, so an hour that is skipped here is an
+hour there, and the balance is written down every minute and at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from msgspec.structs import replace
+
+from lambay.clock import Clock
+from lambay.efs.ports import FileServer
+from lambay.efs.records import FileSystem
+from lambay.fsd import FsdError, Ledger, Limits, Throughput
+from lambay.store import Store
+
+_log = logging.getLogger("lambay.efs")
+
+_MIB = 1024 * 1024
+_PERIOD_SECONDS = 60.0
+_PERFORMANCE = {"generalPurpose": "general_purpose", "maxIO": "max_io"}
+
+
+class ThroughputLimits:
+    """Does nothing unless `enforced`. `passthrough`: whether files without limits may bypass fsd."""
+
+    def __init__(
+        self, store: Store, fsd: FileServer, clock: Clock, *, enforced: bool, passthrough: bool
+    ) -> None:
+        self._store = store
+        self._fsd = fsd
+        self._clock = clock
+        self._passthrough = passthrough
+        self.enforced = enforced
+        self._ledgers = store.collection("efs.credit-ledgers", Ledger)
+        self._held: dict[str, Limits] = {}
+
+    async def begin(self, file_system: FileSystem) -> None:
+        """Hold a volume that was just opened to its limits, with the credits it had. Raises FsdError."""
+        if self.enforced:
+            ledger = self._ledgers.get(file_system.id)
+            await self._hold(file_system.id, replace(self._limits(file_system), ledger=ledger))
+
+    async def switch(self, file_system: FileSystem) -> None:
+        """Hold an open volume to other limits from now on; its credits go on. Raises FsdError."""
+        if self.enforced:
+            await self._hold(file_system.id, self._limits(file_system))
+
+    async def forget(self, *file_systems: FileSystem) -> None:
+        for file_system in file_systems:
+            self._held.pop(file_system.id, None)
+        await self._store.commit(
+            *(self._ledgers.remove(each.id) for each in file_systems if each.id in self._ledgers)
+        )
+
+    async def run(self) -> None:
+        """Keep the ledgers, until cancelled."""
+        while self.enforced:
+            await self._clock.sleep(_PERIOD_SECONDS)
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Tell fsd the time and what is stored, and write every balance down."""
+        if not self.enforced:
+            return
+        try:
+            await self._set_clock()
+            volumes = (await self._fsd.stats()).volumes
+            for volume, limits in list(self._held.items()):
+                if limits.throughput.mode != "elastic" and volume in volumes:
+                    stored = replace(limits, standard_bytes=int(volumes[volume]["bytes"]))
+                    await self._fsd.limit(volume, stored)
+        except FsdError as error:
+            _log.warning("burst credits are not kept: %s", error)
+            return
+        await self._store.commit(
+            *(
+                self._ledgers.put(volume, Ledger(**counters["limits"]["ledger"]))
+                for volume, counters in volumes.items()
+                if counters.get("limits")
+            )
+        )
+
+    async def _hold(self, volume: str, limits: Limits) -> None:
+        await self._set_clock()
+        await self._fsd.limit(volume, limits)
+        self._held[volume] = replace(limits, ledger=None)
+
+    def _limits(self, file_system: FileSystem) -> Limits:
+        provisioned = file_system.provisioned_mibps
+        return Limits(
+            throughput=Throughput(
+                file_system.throughput_mode, None if provisioned is None else int(provisioned * _MIB)
+            ),
+            performance=_PERFORMANCE[file_system.performance_mode],
+            passthrough=self._passthrough and file_system.throughput_mode == "elastic",
+        )
+
+    async def _set_clock(self) -> None:
+        await self._fsd.set_clock(int(self._clock.time() * 1e9))
