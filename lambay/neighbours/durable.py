@@ -104,11 +104,15 @@ class DurableMoto:
         caller goes away: what moto did has to reach the journal. Raises NotDurable, or what `work` raises.
         """
         await self.ready()
-        return await self._whole(self._perform(work, content))
+        return await self.whole(self._perform(work, content))
 
     async def run(self, work: Callable[[Engine], R]) -> R:
         """The result of `work`, which changes nothing that has to last."""
         return await self.perform(lambda engine: (work(engine), None))
+
+    async def whole(self, work: Coroutine[Any, Any, R]) -> R:
+        """The result of `work`, which goes on to its end even where the caller goes away."""
+        return await asyncio.shield(self._begin(work))
 
     async def snapshot(self) -> None:
         """Write moto's state down, so that the next start need not replay what led to it.
@@ -116,18 +120,18 @@ class DurableMoto:
         Where a service holds what cannot be written, there is no snapshot: its journal is kept and replayed.
         """
         await self.ready()
-        await self._whole(self._snapshot())
+        await self.whole(self._snapshot())
 
     async def reset(self) -> None:
         """Forget everything, durably."""
-        await self._whole(self._on_thread(self._clear))
+        await self.whole(self._on_thread(self._clear))
 
     async def close(self) -> None:
         """Finish what is under way and close the journal."""
         if self._at_work:
             await asyncio.gather(*self._at_work, return_exceptions=True)
         if self._engine is not None and self._seq - self._covered >= _CHANGES_WORTH_A_SNAPSHOT:
-            await self._snapshot()
+            await self._snapshot_if_possible()
         await self._on_thread(lambda: self._unload(self._engine))
         self._thread.shutdown()
         self._journal.close()
@@ -172,7 +176,7 @@ class DurableMoto:
         if ran.entry is not None:
             self.entries += 1
             if ran.entry.seq % _CHANGES_PER_SNAPSHOT == 0:
-                self._begin(self._snapshot())
+                self._begin(self._snapshot_if_possible())
 
     # -- loading and forgetting ----------------------------------------------------------------------------
 
@@ -243,6 +247,13 @@ class DurableMoto:
             if taken is not None and self._engine is engine:
                 await asyncio.to_thread(self._keep, taken)
 
+    async def _snapshot_if_possible(self) -> None:
+        """Nobody waits for this one: the journal holds everything all the same."""
+        try:
+            await self._snapshot()
+        except Exception:
+            log.exception("no snapshot could be written; the next start replays the journal")
+
     def _take(self) -> _Taken | None:
         if self._engine is None:
             return None
@@ -277,10 +288,6 @@ class DurableMoto:
 
     async def _on_thread(self, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    async def _whole(self, work: Coroutine[Any, Any, R]) -> R:
-        """`work` to its end, even when the caller goes away."""
-        return await asyncio.shield(self._begin(work))
 
     def _begin(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
         task = asyncio.ensure_future(work)

@@ -189,6 +189,10 @@ class Neighbours:
         return _Prepared(call, module, recorded, body, content, changes)
 
     async def _perform(self, prepared: _Prepared, derived: bool = False) -> _Done:
+        """To its end even where the client goes away: others wait for what a change sets off."""
+        return await self._moto.whole(self._perform_whole(prepared, derived))
+
+    async def _perform_whole(self, prepared: _Prepared, derived: bool) -> _Done:
         done = await self._moto.perform(
             lambda engine: self._execute(engine, prepared, derived), prepared.content
         )

@@ -15,9 +15,13 @@ from typing import Any
 import pytest
 
 from lambay.aws import AWSError
-from lambay.neighbours import Neighbours
+from lambay.neighbours import Neighbours, durable
+from lambay.neighbours.engine import Answer, Engine
+from lambay.neighbours.journal import Recorded
+from lambay.neighbours.moment import Moment
 
 from .clients import ACCOUNT, REGION, Client, connect, opened
+from .scenario import make
 
 HERE: dict[str, Any] = {"account": ACCOUNT, "region": REGION}
 _SCENARIO = Path(__file__).with_name("scenario.py")
@@ -66,6 +70,31 @@ async def test_a_rich_account_is_the_same_after_a_replay_after_a_snapshot_and_af
         database.execute("UPDATE marks SET value = ? WHERE name = 'snapshot'", (changed,))
     after = await scenario(directory, "look", says="moto 0.0.1: replaying the whole journal")
     assert differences(before, after) == []
+
+
+async def test_every_answer_of_a_replay_is_the_original_byte_for_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[tuple[Any, ...]] = []
+    run = Engine.run
+
+    def recording(engine: Engine, module: str, request: Recorded, at: Moment | None, body: bytes) -> Answer:
+        answer = run(engine, module, request, at, body)
+        # The OpenSSH format of an Ed25519 key holds a random number beside the key.
+        if at is not None and answer.successful and b"KeyType=ed25519" not in body:
+            answers.append((module, request.url, answer.status, answer.headers, bytes(answer.body)))
+        return answer
+
+    monkeypatch.setattr(Engine, "run", recording)
+    monkeypatch.setattr(durable, "_CHANGES_WORTH_A_SNAPSHOT", 10_000)
+    async with opened(tmp_path) as neighbours:
+        await make(neighbours)
+    originals = answers.copy()
+    answers.clear()
+    async with opened(tmp_path) as neighbours:
+        await neighbours.ready()
+    assert len(originals) > 90
+    assert answers == originals
 
 
 async def test_a_damaged_snapshot_is_replaced_by_a_replay(
