@@ -14,7 +14,7 @@ import msgspec
 
 from lambay import __version__
 from lambay.api import Endpoint, Gateway, Listener
-from lambay.aws import Principal
+from lambay.aws import Arn, Call, Principal
 from lambay.clock import Clock
 from lambay.efs import FileSystems
 from lambay.efs.host_mounts import HostMounts
@@ -106,7 +106,7 @@ class House:
     async def handle(self, request: Request) -> Response:
         """A request from outside: Lambay's own pages, or the AWS API."""
         if request.path.startswith("/_lambay/url/"):
-            return await self.functions.handle_url(request, self._authenticate_for_url)
+            return await self.functions.handle_url(request, self._admit_to_url)
         if request.path.startswith("/_lambay/"):
             return await self.pages.handle(request)
         return await self.gateway.handle(request)
@@ -114,7 +114,7 @@ class House:
     async def handle_inside(self, request: Request) -> Response:
         """A request from a function: the AWS API, and packages by the locations that it hands out."""
         if request.path.startswith("/_lambay/url/"):
-            return await self.functions.handle_url(request, self._authenticate_for_url)
+            return await self.functions.handle_url(request, self._admit_to_url)
         if request.path.startswith("/_lambay/code/"):
             return await self.functions.handle_code(request)
         return await self.gateway.handle(request)
@@ -153,9 +153,13 @@ class House:
             expiration=issued.expiration,
         )
 
-    async def _authenticate_for_url(self, request: Request) -> Principal:
-        """Who signed a request for a function's URL, which is for the service `lambda`."""
-        return await self.identity.authenticate(request, "lambda")
+    async def _admit_to_url(self, request: Request, function_arn: str) -> Principal:
+        """Who signed a request for a function's URL, where that principal may invoke it."""
+        principal = await self.identity.authenticate(request, "lambda")
+        named = Arn.parse(function_arn)
+        call = Call("", named.account, named.region, principal, "lambda", "InvokeFunctionUrl", request.source_ip)
+        await self.identity.authorize(call, "lambda:InvokeFunctionUrl")
+        return principal
 
     async def _serve_inside(self, listening: socket.socket) -> _InsideEndpoint:
         return _InsideEndpoint(await self._inside.start_on(listening))

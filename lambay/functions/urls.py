@@ -29,7 +29,8 @@ from lambay.runtime import Invocation
 PREFIX = "/_lambay/url/"
 _ID_LETTERS = string.ascii_lowercase + string.digits
 
-Authenticate = Callable[[Request], Awaitable[Principal]]
+# Who signed a request, where that principal may call the URL of this function's ARN; raises AWSError else.
+Admit = Callable[[Request, str], Awaitable[Principal]]
 
 
 class UrlOperations(Operations):
@@ -93,7 +94,7 @@ class UrlOperations(Operations):
         taken, marker = page(found, input, key=lambda url: url.qualifier)
         return paged("FunctionUrlConfigs", [self._url_shown(url, call) for url in taken], marker)
 
-    async def handle_url(self, request: Request, authenticate: Authenticate) -> Response:
+    async def handle_url(self, request: Request, admit: Admit) -> Response:
         """The function's answer to a request under `PREFIX`; never raises AWSError."""
         url_id, _, rest = request.path.removeprefix(PREFIX).partition("/")
         url = next((known for known in self._resources.urls if known.url_id == url_id), None)
@@ -103,7 +104,7 @@ class UrlOperations(Operations):
             assert url.cors is not None
             return Response(200, url_events.cors_headers(request, url.cors, preflight=True))
         try:
-            answer = await self._answer_url(url, request, f"/{rest}", authenticate)
+            answer = await self._answer_url(url, request, f"/{rest}", admit)
         except AWSError as error:
             answer = _refused(error)
         if url.cors is not None:
@@ -111,13 +112,11 @@ class UrlOperations(Operations):
             answer.headers.update(url_events.cors_headers(request, url.cors, preflight=False))
         return answer
 
-    async def _answer_url(
-        self, url: FunctionUrl, request: Request, path: str, authenticate: Authenticate
-    ) -> Response:
+    async def _answer_url(self, url: FunctionUrl, request: Request, path: str, admit: Admit) -> Response:
         principal: Principal | None = None
         if url.auth_type == "AWS_IAM":
             try:
-                principal = await authenticate(request)
+                principal = await admit(request, _name(url).given_arn)
             except AWSError:
                 return url_events.forbidden()
             if principal.kind == "anonymous" or principal.account != url.account:

@@ -18,7 +18,7 @@ ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:f"
 USER = Principal("user", ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/ada", "AIDA", "AKIA")
 
 
-async def authenticate(request: Request) -> Principal:
+async def admit(request: Request, arn: str) -> Principal:
     if "authorization" not in request.headers:
         raise AWSError("MissingAuthenticationToken", "no signature", status=403)
     return USER
@@ -63,7 +63,7 @@ class Door:
         request = Request(
             method, self.path + path, query, {"host": "localhost:4566", **sent}, body, "10.1.2.3"
         )
-        return await self.world.functions.handle_url(request, authenticate)
+        return await self.world.functions.handle_url(request, admit)
 
 
 @pytest.fixture
