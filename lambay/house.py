@@ -157,7 +157,9 @@ class House:
         """Who signed a request for a function's URL, where that principal may invoke it."""
         principal = await self.identity.authenticate(request, "lambda")
         named = Arn.parse(function_arn)
-        call = Call("", named.account, named.region, principal, "lambda", "InvokeFunctionUrl", request.source_ip)
+        call = Call(
+            "", named.account, named.region, principal, "lambda", "InvokeFunctionUrl", request.source_ip
+        )
         await self.identity.authorize(call, "lambda:InvokeFunctionUrl")
         return principal
 
