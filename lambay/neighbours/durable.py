@@ -89,12 +89,9 @@ class DurableMoto:
 
     async def ready(self) -> Engine:
         """moto, imported and with its state back."""
-        if self._engine is None:
+        while (engine := self._engine) is None:
             async with self._loading:
-                if self._engine is None:
-                    await self._on_thread(self._start)
-        engine = self._engine
-        assert engine is not None
+                await self._on_thread(self._start)
         return engine
 
     async def perform(self, work: Callable[[Engine], tuple[R, Entry | None]], content: Content = EMPTY) -> R:
