@@ -169,7 +169,7 @@ async def check_house(house: House) -> None:
     assert under == volumes
 
 
-ANY_INPUT = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+ANY_INPUT = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @ANY_INPUT
