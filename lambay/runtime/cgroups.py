@@ -148,6 +148,12 @@ class ControlGroup:
         for directory in self._directories:
             _write(directory / "cgroup.procs", str(pid))
 
+    def processes(self) -> list[int]:
+        """The host's pids of all that run in the group."""
+        with contextlib.suppress(FileNotFoundError):
+            return [int(pid) for pid in (self._memory / "cgroup.procs").read_text().split()]
+        return []
+
     def freeze(self) -> None:
         if self._unified is not None:
             _write(self._unified / "cgroup.freeze", "1")

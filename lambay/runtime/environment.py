@@ -10,12 +10,14 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Literal
 
 from lambay.clock import Clock
 from lambay.fsd import FsdError
+from lambay.runtime.extensions import Extensions
 from lambay.runtime.log_shipping import LogShipping
 from lambay.runtime.mounting import mount_file_system
 from lambay.runtime.output import Output
@@ -35,6 +37,7 @@ from lambay.runtime.spec import (
 from lambay.runtime.variables import environment_variables
 
 INIT_SECONDS = 10.0
+SHUTDOWN_SECONDS = 2.0
 _FREEZE_AFTER = 0.02
 _TAIL_BYTES = 4096
 
@@ -98,6 +101,8 @@ class Environment:
         self._door: Door | None = None
         self._init: asyncio.Future[_Ending] | None = None
         self._lost = False
+        self._shutting_down = False
+        self._extensions = Extensions(spec, self._proceed, self._extension_lost)
         self._init_ms: float | None = None
         self._running: _Running | None = None
         self._events: list[tuple[int, str]] = []
@@ -182,6 +187,7 @@ class Environment:
         self.ended = True
         if self._freezing is not None:
             self._freezing.cancel()
+        await self._shut_extensions_down()
         killed = _Ending("exit", status=128 + 9)
         if self._init is not None and not self._init.done():
             self._init.set_result(killed)
@@ -209,6 +215,7 @@ class Environment:
         began = self._clock.monotonic()
         init: asyncio.Future[_Ending] = loop.create_future()
         self._init = init
+        self._extensions = Extensions(self.spec, self._proceed, self._extension_lost)
         slot.calls = self
         slot.exited.add_done_callback(lambda _: self._exited(slot))
         self._output = Output(slot.output)
@@ -237,6 +244,9 @@ class Environment:
             if ending.reason == "file-system-lost":
                 raise FileSystemLost("the file server ended during the Init phase")
             return ending, duration_ms
+        self._extensions.end_registration()
+        for name, events in self._extensions.described:
+            self._log(self._words.extension(self._now_ms(), name, events))
         slot.group.limit_cpu(self.spec.memory_mb)
         return ending, duration_ms
 
@@ -269,8 +279,6 @@ class Environment:
             await self._mount(slot, spec.file_system)
 
     async def _mount(self, slot: Slot, wanted: FileSystemMount) -> None:
-        # bubblewrap makes what it binds read-only with all that is mounted below: come after it.
-        await slot.ready()
         mountpoint = slot.tree.mnt / wanted.mount_path.removeprefix("/mnt/")
         try:
             mountpoint.mkdir()
@@ -296,14 +304,20 @@ class Environment:
         if running is not None and running.delivered and not running.ending.done():
             return False
         self._door = door
+        self._proceed()
+        return True
+
+    def _proceed(self) -> None:
+        """The runtime or an extension has come to rest: go on with what waits for all of them."""
+        if self._door is None or not self._extensions.at_rest:
+            return
         if self._init is not None:
             if not self._init.done():
                 self._init.set_result(_Ending("ready"))
-        elif running is None:
+        elif self._running is None:
             self._freeze_soon()
-        elif not running.delivered:
+        else:
             self._deliver()
-        return True
 
     def running(self) -> str | None:
         running = self._running
@@ -327,29 +341,48 @@ class Environment:
     def left(self, door: Door) -> None:
         if self._door is door:
             self._door = None
+        self._extensions.left(door)
+
+    def call_extensions(self, door: Door, route: str, headers: Mapping[str, str], body: bytes) -> None:
+        self._extensions.call(door, route, headers, body)
+
+    def _extension_lost(self, kind: str) -> None:
+        """One crashed or gave up: the environment is of no more use."""
+        if self._shutting_down:
+            return
+        self.draining = True
+        request_id = self._running.invocation.request_id if self._running is not None else ""
+        ending = _Ending("error", error_object(kind, f"RequestId: {request_id} Error: {kind}"), kind)
+        if self._init is not None and not self._init.done():
+            self._init.set_result(ending)
+        elif not self._settle(ending):
+            self._gone(self)
 
     # One invocation
 
     def _deliver(self) -> None:
         running, door = self._running, self._door
-        if running is None or door is None or running.delivered:
+        if running is None or door is None or running.delivered or not self._extensions.at_rest:
             return
         self._door = None
         running.delivered = True
         left = running.began + self.spec.timeout_s - self._clock.monotonic()
         invocation = running.invocation
+        # The function compares it with the machine's own time, which no test's clock moves.
+        deadline_ms = int((time.time() + left) * 1000)
+        trace_id = invocation.trace_id or _trace_id()
         headers = {
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            # The function compares it with the machine's own time, which no test's clock moves.
-            "Lambda-Runtime-Deadline-Ms": str(int((time.time() + left) * 1000)),
+            "Lambda-Runtime-Deadline-Ms": str(deadline_ms),
             "Lambda-Runtime-Invoked-Function-Arn": invocation.invoked_arn,
-            "Lambda-Runtime-Trace-Id": invocation.trace_id or _trace_id(),
+            "Lambda-Runtime-Trace-Id": trace_id,
         }
         if invocation.client_context is not None:
             headers["Lambda-Runtime-Client-Context"] = invocation.client_context
         if invocation.cognito_identity is not None:
             headers["Lambda-Runtime-Cognito-Identity"] = invocation.cognito_identity
-        door.deliver(headers, invocation.event)
+        door.answer(HTTPStatus.OK, invocation.event, headers)
+        self._extensions.invoke(invocation, deadline_ms, trace_id)
 
     def _settle(self, ending: _Ending) -> bool:
         running = self._running
@@ -457,6 +490,8 @@ class Environment:
         # A runtime that has not asked for its next event has not finished with its last.
         if self._running is not None or self._slot is None or self._frozen or self._door is None:
             return
+        if not self._extensions.at_rest:
+            return
         left = self._rested + _FREEZE_AFTER - self._clock.monotonic()
         if left > 0.001:
             self._freeze_soon(left)
@@ -468,6 +503,18 @@ class Environment:
         if self._frozen and self._slot is not None:
             self._slot.group.thaw()
             self._frozen = False
+
+    async def _shut_extensions_down(self) -> None:
+        """The Shutdown phase, which environments with extensions have; those of a crashed one ended with it."""
+        slot = self._slot
+        if slot is None or self.busy or slot.exited.done() or not self._extensions.expects_shutdown:
+            return
+        self._shutting_down = True
+        self._thaw()
+        # Extensions, too, go by the machine's own time.
+        self._extensions.shut_down("spindown", int((time.time() + SHUTDOWN_SECONDS) * 1000))
+        await slot.ended(slot.beside_the_runtime(), SHUTDOWN_SECONDS)
+        self._read_output(flush=True)
 
     async def _leave_slot(self) -> None:
         slot, self._slot = self._slot, None

@@ -7,7 +7,7 @@ Text format as in the Lambda Developer Guide, "Viewing CloudWatch logs for Lambd
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -95,6 +95,13 @@ class Words:
         if error_type:
             record["errorType"] = error_type
         return self._event(now_ms, "platform.initReport", record)
+
+    def extension(self, now_ms: int, name: str, events: Sequence[str]) -> str | None:
+        if not self._json:
+            return f"EXTENSION\tName: {name}\tState: Ready\tEvents: [{', '.join(events)}]\n"
+        return self._event(
+            now_ms, "platform.extension", {"name": name, "state": "Ready", "events": list(events)}
+        )
 
     def start(self, now_ms: int, request_id: str) -> str | None:
         if not self._json:

@@ -24,14 +24,18 @@ _INIT_ERROR = f"{_VERSION}/init/error".encode()
 _ACCEPTED = (
     b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 )
-_ERROR_TYPE = b"lambda-runtime-function-error-type"
+_EXTENSIONS = b"/2020-01-01/extension/"
+_ERROR_TYPE = "lambda-runtime-function-error-type"
+
+
+_NONE: Mapping[str, str] = {}
 
 
 class RuntimeCalls(Protocol):
     """Who answers a sandbox: its environment. The methods return False for a call out of order."""
 
     def next(self, door: Door) -> bool:
-        """The runtime is ready; the door takes the event now or later, through `deliver`."""
+        """The runtime is ready; the door takes the event now or later, through `answer`."""
 
     def respond(self, request_id: str, payload: bytes) -> bool: ...
 
@@ -47,33 +51,36 @@ class RuntimeCalls(Protocol):
     def left(self, door: Door) -> None:
         """The connection behind the door has ended."""
 
+    def call_extensions(self, door: Door, route: str, headers: Mapping[str, str], body: bytes) -> None:
+        """A call of the Extensions API: the method and the path below its version; answered through the door."""
+
 
 class Door(asyncio.Protocol):
-    """One connection of a runtime."""
+    """One connection of a runtime or an extension."""
 
-    __slots__ = ("_body", "_calls", "_error_type", "_parser", "_size", "_transport", "_url")
+    __slots__ = ("_body", "_calls", "_headers", "_parser", "_size", "_transport", "_url")
 
     def __init__(self, calls: RuntimeCalls) -> None:
         self._calls = calls
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
-        self._error_type = ""
+        self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
 
-    def deliver(self, headers: Mapping[str, str], event: bytes) -> None:
-        """Answer the pending `next` with an event; header values may be any text."""
+    def answer(self, status: HTTPStatus, body: bytes, headers: Mapping[str, str] = _NONE) -> None:
+        """Answer the pending call with JSON."""
         if self._transport is None:
             return
         lines = [
-            "HTTP/1.1 200 OK",
+            f"HTTP/1.1 {status.value} {status.phrase}",
             "Content-Type: application/json",
-            f"Content-Length: {len(event)}",
+            f"Content-Length: {len(body)}",
             *(f"{name}: {value}" for name, value in headers.items()),
             "\r\n",
         ]
-        self._transport.write("\r\n".join(lines).encode() + event)
+        self._transport.write("\r\n".join(lines).encode() + body)
 
     # asyncio.Protocol
 
@@ -97,7 +104,7 @@ class Door(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url = b""
-        self._error_type = ""
+        self._headers = {}
         self._body = []
         self._size = 0
 
@@ -106,8 +113,8 @@ class Door(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         lowered = name.lower()
-        if lowered == _ERROR_TYPE:
-            self._error_type = value.decode(errors="replace")
+        if lowered.startswith(b"lambda-"):
+            self._headers[lowered.decode(errors="replace")] = value.decode(errors="replace")
         elif lowered == b"expect" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -130,7 +137,10 @@ class Door(asyncio.Protocol):
             self._finish(request_id, verb)
         elif url == _INIT_ERROR and method == b"POST":
             body = b"".join(self._body)
-            self._answer(self._calls.fail_init(body, self._error_type or _told_type(body)))
+            self._answer(self._calls.fail_init(body, self._headers.get(_ERROR_TYPE) or _told_type(body)))
+        elif url.startswith(_EXTENSIONS):
+            route = (method + b" " + url.removeprefix(_EXTENSIONS)).decode(errors="replace")
+            self._calls.call_extensions(self, route, self._headers, b"".join(self._body))
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {url.decode(errors='replace')} here")
 
@@ -147,7 +157,9 @@ class Door(asyncio.Protocol):
             self._answer(self._calls.respond(request_id, b"".join(self._body)))
         else:
             body = b"".join(self._body)
-            self._answer(self._calls.fail(request_id, body, self._error_type or _told_type(body)))
+            self._answer(
+                self._calls.fail(request_id, body, self._headers.get(_ERROR_TYPE) or _told_type(body))
+            )
 
     def _answer(self, in_order: bool) -> None:
         if not in_order:
@@ -156,14 +168,7 @@ class Door(asyncio.Protocol):
             self._transport.write(_ACCEPTED)
 
     def _refuse(self, status: HTTPStatus, kind: str, message: str) -> None:
-        if self._transport is None:
-            return
-        body = msgspec.json.encode({"errorMessage": message, "errorType": kind})
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self._transport.write(head.encode() + body)
+        self.answer(status, msgspec.json.encode({"errorMessage": message, "errorType": kind}))
 
 
 class _Told(msgspec.Struct):

@@ -20,6 +20,7 @@ import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -38,6 +39,8 @@ DEFAULT_SCRATCH_MB = 512
 # Lambda Developer Guide, "Lambda quotas": file descriptors.
 _DESCRIPTORS = 1024
 _END_SECONDS = 30.0
+# In its own namespace: bubblewrap is 1, its command comes next.
+_RUNTIME_PID = "2"
 
 _log = logging.getLogger("lambay.runtime")
 
@@ -87,6 +90,9 @@ class _Unclaimed:
     def left(self, door: Door) -> None:
         return None
 
+    def call_extensions(self, door: Door, route: str, headers: Mapping[str, str], body: bytes) -> None:
+        door.answer(HTTPStatus.FORBIDDEN, b"{}")
+
 
 @dataclass(eq=False, slots=True)
 class Slot:
@@ -105,6 +111,7 @@ class Slot:
     _network: int = -1
     _pidfd: int = -1
     _first: int = -1
+    _first_pid: int = -1
     _channel: socket.socket | None = None
     _servers: list[Closer] = field(default_factory=list)
     _exited: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -166,6 +173,34 @@ class Slot:
         self._sent = True
         if self._ready.is_set():
             self._hang_up()
+
+    def beside_the_runtime(self) -> list[int]:
+        """The host's pids of what the sandbox's process 1 has as children beside the runtime: extensions."""
+        found = []
+        for pid in self.group.processes():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                fields = dict(line.partition(":\t")[::2] for line in status.splitlines())
+                inside = fields["NSpid"].split()[-1]
+                if int(fields["PPid"]) == self._first_pid and inside != _RUNTIME_PID:
+                    found.append(pid)
+        return found
+
+    async def ended(self, pids: Sequence[int], seconds: float) -> None:
+        """Return once these processes have ended, or after that time."""
+        loop = asyncio.get_running_loop()
+        ends: list[asyncio.Future[None]] = []
+        watched: list[int] = []
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                watched.append(os.pidfd_open(pid))
+                ends.append(loop.create_future())
+                loop.add_reader(watched[-1], _resolve, ends[-1])
+        if ends:
+            await asyncio.wait(ends, timeout=seconds)
+        for descriptor in watched:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     def kill(self) -> None:
         self.group.kill()
@@ -291,7 +326,7 @@ class Slot:
         return []
 
     def _confine(self, pid: int) -> None:
-        self._first = os.pidfd_open(pid)
+        self._first, self._first_pid = os.pidfd_open(pid), pid
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
         resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
         self.group.enter(pid)
@@ -341,3 +376,8 @@ class Slot:
             self.group.remove()
         except OSError as error:
             _log.warning("slot %d: %s", self.number, error)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -53,6 +53,18 @@ async function execute(commands, environment) {
   child.on("exit", (status, signal) => (signal ? process.kill(process.pid, signal) : process.exit(status)));
 }
 
+async function startExtensions(environment) {
+  const directory = "/opt/extensions";
+  if (!fs.existsSync(directory)) return;
+  const { spawn } = await import("node:child_process");
+  for (const name of fs.readdirSync(directory).sort()) {
+    const program = path.join(directory, name);
+    const child = spawn(program, [], { cwd: "/", env: environment, stdio: "inherit", detached: true });
+    child.on("error", (error) => fs.writeSync(1, `${program} cannot be executed: ${error.message}\n`));
+    child.unref();
+  }
+}
+
 // Logs
 
 function record(level, message, error) {
@@ -249,6 +261,7 @@ async function fatal(kind, error) {
 async function main() {
   if (process.argv[2] !== "run") {
     const received = receive();
+    await startExtensions(received.environment);
     if (received.commands !== null) return execute(received.commands, received.environment);
     for (const name of Object.keys(process.env)) delete process.env[name];
     Object.assign(process.env, received.environment);

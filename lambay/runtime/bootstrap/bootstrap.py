@@ -13,7 +13,7 @@ from typing import Any
 # The sandbox has them, Lambay has not.
 import awslambdaric.__main__ as client  # type: ignore[import-not-found]
 import awslambdaric.bootstrap as loop  # type: ignore[import-not-found]
-from waiting import execute, receive  # type: ignore[import-not-found]
+from waiting import execute, receive, start_extensions  # type: ignore[import-not-found]
 
 TASK_ROOT = "/var/task"
 
@@ -51,6 +51,7 @@ def become(environment: Any) -> None:
 
 if sys.argv[1:] != ["run"]:
     received = receive()
+    start_extensions(received["environment"])
     if received["commands"] is not None:
         execute(received["commands"], received["environment"])
         sys.exit(f"{received['commands'][0][0]} cannot be executed")

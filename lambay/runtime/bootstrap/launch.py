@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from waiting import execute, receive  # type: ignore[import-not-found]
+from waiting import execute, receive, start_extensions  # type: ignore[import-not-found]
 
 
 def refuse(programs: str) -> None:
@@ -19,6 +19,7 @@ def refuse(programs: str) -> None:
 
 
 received = receive()
+start_extensions(received["environment"])
 execute(received["commands"], received["environment"])
 refuse(" ".join(command[0] for command in received["commands"]))
 sys.exit(1)

@@ -34,3 +34,21 @@ def execute(commands: List[List[str]], environment: Dict[str, str]) -> None:  # 
     for command in commands:
         if os.access(command[0], os.X_OK):
             os.execve(command[0], command, environment)
+
+
+def start_extensions(environment: Dict[str, str]) -> None:  # noqa: UP006
+    """Start the programs in /opt/extensions, as children of the sandbox's first process."""
+    directory = "/opt/extensions"
+    if not os.path.isdir(directory):
+        return
+    for name in sorted(os.listdir(directory)):
+        program = os.path.join(directory, name)
+        if not (os.path.isfile(program) and os.access(program, os.X_OK)):
+            continue
+        child = os.fork()
+        if child == 0:
+            if os.fork() == 0:
+                os.chdir("/")
+                os.execve(program, [program], environment)
+            os._exit(0)
+        os.waitpid(child, 0)
