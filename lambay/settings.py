@@ -26,6 +26,9 @@ class Settings:
     secret_key: str = _setting(
         "test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials"
     )
+    iam: str = _setting(
+        "off", "LAMBAY_IAM", "enforce: users and roles may do what their policies allow; off: everything"
+    )
     allow_reset: bool = _setting(
         False, "LAMBAY_ALLOW_RESET", "serve POST /_lambay/reset, which empties everything"
     )
@@ -74,6 +77,8 @@ class Settings:
             raise ValueError(
                 f"transport (LAMBAY_TRANSPORT): {self.transport!r} is not auto, io_uring or classic"
             )
+        if self.iam not in ("enforce", "off"):
+            raise ValueError(f"iam (LAMBAY_IAM): {self.iam!r} is not enforce or off")
         if self.log_format not in ("text", "json"):
             raise ValueError(f"log_format (LAMBAY_LOG_FORMAT): {self.log_format!r} is not text or json")
         if self.log_level not in ("debug", "info", "warning", "error"):

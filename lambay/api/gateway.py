@@ -44,7 +44,7 @@ class Gateway:
             refuse,
             direct(Router([service.service_name for service in services], settings.region)),
             authenticate(identity, settings.account),
-            authorize(identity),
+            authorize(identity, by_policies=settings.iam == "enforce"),
             dispatch(services, neighbours),
         )
         self._elsewhere = chain(identify(clock), _nothing_here)

@@ -5,8 +5,8 @@ service is known here.
 """
 
 from lambay.identity.authentication import Identity
-from lambay.identity.principals import AccessKey, IamRecords, Role
+from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
 from lambay.identity.sessions import Credentials
 from lambay.identity.sts import SecurityTokens
 
-__all__ = ["AccessKey", "Credentials", "IamRecords", "Identity", "Role", "SecurityTokens"]
+__all__ = ["AccessKey", "Attachments", "Credentials", "IamRecords", "Identity", "Role", "SecurityTokens"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
+
+import msgspec
 
 from lambay.aws import AWSError, Call, Principal, arn
 from lambay.clock import Clock
@@ -19,6 +21,9 @@ from lambay.identity.chunks import (
     BrokenChunks,
     are_signed,
 )
+from lambay.identity.permissions import Permissions
+from lambay.identity.policy import Decision, Verdict
+from lambay.identity.policy.context import Value
 from lambay.identity.principals import IamRecords
 from lambay.identity.refusals import Dialect
 from lambay.identity.sessions import (
@@ -37,6 +42,9 @@ R = TypeVar("R")
 SKEW_SECONDS = 300
 S3_SKEW_SECONDS = 900
 PRESIGNED_MAX_SECONDS = 604_800
+
+# Whoever he is may ask that; a role's own trust policy decides on AssumeRole, with the caller's policies.
+ALWAYS_ALLOWED = frozenset({"sts:GetCallerIdentity", "sts:GetSessionToken", "sts:AssumeRole"})
 
 ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
 
@@ -61,6 +69,7 @@ class Identity:
         self._verifier = sigv4.Verifier()
         self.sealer = Sealer(store)
         self.sessions = Sessions(self.sealer)
+        self.permissions = Permissions(iam, self.sessions, clock, enforced=settings.iam == "enforce")
         self._root = Principal(
             kind="root",
             account=settings.account,
@@ -94,12 +103,29 @@ class Identity:
         await self._check_signature(signature, request, kind, key.secret)
         return self._principal(key, kind)
 
-    async def authorize(self, call: Call, action: str) -> None:
+    async def authorize(
+        self,
+        call: Call,
+        action: str,
+        resources: Iterable[str | None] = (None,),
+        keys: Mapping[str, Value | Iterable[Value] | None] | None = None,
+    ) -> None:
         """Raises AWSError unless `call`'s principal may do `action` (`elasticfilesystem:CreateFileSystem`).
 
-        Policies are not evaluated: every authenticated principal may do everything in its account. An
-        anonymous one gets only what ANONYMOUS_OPERATIONS let through `authenticate`.
+        `resources` are ARNs, `*`, or None where it is not known which (see `policy.Request`); `keys` are
+        condition keys of the request beyond the global ones. With the setting `iam` off, every authenticated
+        principal may do everything in its account. An anonymous one gets only what ANONYMOUS_OPERATIONS let
+        through `authenticate`.
         """
+        principal = call.principal
+        if self._settings.iam == "off" or principal.kind in ("root", "anonymous"):
+            return
+        if action in ALWAYS_ALLOWED:
+            return
+        verdict = await self.permissions.decide(call, action, resources, keys)
+        if not verdict.allowed:
+            message = await self.sealer.seal("authorization", msgspec.json.encode(_explained(verdict)))
+            raise refusals.not_authorized(call, verdict.sentence, message)
 
     async def issue_session(
         self,
@@ -236,6 +262,20 @@ class Identity:
             raise AWSError("IncompleteBody", f"The body is not aws-chunked: {fault}", status=400) from None
         if not signed:
             raise refusals.altered_chunk(signature)
+
+
+def _explained(verdict: Verdict) -> dict[str, object]:
+    """What `sts:DecodeAuthorizationMessage` tells of a refusal."""
+    return {
+        "allowed": verdict.allowed,
+        "explicitDeny": verdict.decision is Decision.EXPLICIT_DENY,
+        "decidedBy": verdict.decided_by,
+        "context": {
+            "principal": {"id": verdict.principal.user_id, "arn": verdict.principal.arn},
+            "action": verdict.action,
+            "resource": verdict.resource,
+        },
+    }
 
 
 def _anonymous(kind: Dialect, service: str, operation: str) -> Principal:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
+
+# A policy's name (its ARN, or that of an inline policy) and its JSON text.
+NamedDocument = tuple[str, str]
 
 
 class AccessKey(Protocol):
@@ -39,8 +43,21 @@ class Role(Protocol):
     def max_session_duration(self) -> int: ...
 
 
+class Attachments(Protocol):
+    """All that is attached to a user (its groups' policies included) or a role."""
+
+    @property
+    def policies(self) -> tuple[NamedDocument, ...]: ...
+    @property
+    def boundary(self) -> NamedDocument | None: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+
 class IamRecords(Protocol):
-    """Lookups in IAM's users and roles; None where there is no such record."""
+    """Lookups in IAM's users, roles and policies; None where there is no such record."""
 
     async def access_key(self, access_key_id: str) -> AccessKey | None: ...
     async def role(self, role_arn: str) -> Role | None: ...
+    async def attachments(self, user_or_role_arn: str) -> Attachments | None: ...
+    async def managed_policy(self, policy_arn: str, account: str) -> NamedDocument | None: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-from lambay.aws import AWSError
+from lambay.aws import AWSError, Call
 from lambay.http import Request
 from lambay.identity import sigv2, sigv4
 
@@ -273,3 +273,24 @@ def _basic(seconds: float) -> str:
 
 def _extended(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def not_authorized(call: Call, sentence: str, encoded: str) -> AWSError:
+    """The principal's policies do not allow the call; `encoded` is EC2's message for its administrators."""
+    service = call.service
+    if service in S3_DIALECT:
+        return AWSError("AccessDenied", sentence, status=403)
+    if service == "ec2":
+        return AWSError(
+            "UnauthorizedOperation",
+            f"You are not authorized to perform this operation. {sentence}. "
+            f"Encoded authorization failure message: {encoded}",
+            status=403,
+        )
+    if "x-amz-target" in call.headers:
+        return AWSError("AccessDeniedException", sentence, status=400)
+    if service == "sns":
+        return AWSError("AuthorizationError", sentence, status=403)
+    form = call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    code = "AccessDenied" if form or service in _XML_SERVICES else "AccessDeniedException"
+    return AWSError(code, sentence, status=403)

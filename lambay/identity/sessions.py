@@ -42,7 +42,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that a session token says. `expires` is in seconds since the epoch, of Lambay's clock.
 
     `policy` and `policy_arns` are the session policies that were passed; `transitive_tags` names the tags
-    that a role assumed from this session inherits.
+    that a role assumed from this session inherits. `federated_by` is the ARN of whoever made a federated
+    user's session.
     """
 
     access_key_id: str
@@ -59,6 +60,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     transitive_tags: tuple[str, ...] = ()
     policy: str | None = None
     policy_arns: tuple[str, ...] = ()
+    federated_by: str | None = None
 
     @property
     def principal(self) -> Principal:

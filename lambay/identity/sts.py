@@ -14,7 +14,6 @@ from typing import Any
 
 from lambay.aws import Arn, AWSError, Call, Principal, Service, arn
 from lambay.clock import Clock
-from lambay.identity import trust
 from lambay.identity.authentication import Identity
 from lambay.identity.principals import IamRecords
 from lambay.identity.sessions import (
@@ -59,14 +58,16 @@ class SecurityTokens(Service):
         role = await self._iam.role(_role_arn(input["RoleArn"]))
         name = input["RoleSessionName"]
         passed = _Passed.of(input)
-        context = trust.request_context(
-            caller,
-            sts_ExternalId=input.get("ExternalId"),
-            sts_RoleSessionName=name,
-            sts_SourceIdentity=input.get("SourceIdentity"),
-            aws_SourceIp=call.source_ip,
-        )
-        if role is None or not trust.trusts(role.trust_policy, caller, "sts:AssumeRole", context):
+        keys = {
+            "sts:ExternalId": input.get("ExternalId"),
+            "sts:RoleSessionName": name,
+            "sts:SourceIdentity": input.get("SourceIdentity"),
+            "sts:TransitiveTagKeys": passed.transitive or None,
+            "aws:TagKeys": tuple(passed.tags) or None,
+            **{f"aws:RequestTag/{key}": value for key, value in passed.tags.items()},
+        }
+        if role is None or not (await self._identity.permissions.may_assume(call, role, keys)).allowed:
+            # As AWS does, without a reason: it would tell strangers about the role.
             raise AWSError(
                 "AccessDenied",
                 f"User: {caller.arn} is not authorized to perform: sts:AssumeRole "
@@ -120,6 +121,7 @@ class SecurityTokens(Service):
             arn=arn("sts", "", caller.account, f"federated-user/{name}"),
             user_id=f"{caller.account}:{name}",
             session_name=name,
+            federated_by=caller.arn,
             tags=passed.tags,
             policy=passed.policy,
             policy_arns=passed.policy_arns,

@@ -40,16 +40,32 @@ class RoleRecord:
         return f"arn:aws:iam::{self.account}:role/{self.name}"
 
 
+@dataclass(frozen=True)
+class Attached:
+    policies: tuple[tuple[str, str], ...] = ()
+    boundary: tuple[str, str] | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Records:
     keys: dict[str, Key] = field(default_factory=dict)
     roles: dict[str, RoleRecord] = field(default_factory=dict)
+    attached: dict[str, Attached] = field(default_factory=dict)
+    managed: dict[str, str] = field(default_factory=dict)
 
     async def access_key(self, access_key_id: str) -> Key | None:
         return self.keys.get(access_key_id)
 
     async def role(self, role_arn: str) -> RoleRecord | None:
         return self.roles.get(role_arn)
+
+    async def attachments(self, user_or_role_arn: str) -> Attached | None:
+        return self.attached.get(user_or_role_arn)
+
+    async def managed_policy(self, policy_arn: str, account: str) -> tuple[str, str] | None:
+        text = self.managed.get(policy_arn)
+        return (policy_arn, text) if text is not None else None
 
     def add_role(self, name: str, principal: object = "*", **given: object) -> RoleRecord:
         statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}

@@ -33,8 +33,8 @@ TRUST_ROOT = {"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}}
 class Server:
     """A front door with identity, logs and the neighbours behind it."""
 
-    def __init__(self, directory: Path) -> None:
-        self.settings = Settings(account=ACCOUNT)
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.settings = Settings(account=ACCOUNT, **settings)
         self.clock = Clock()
         self.store = Store(directory / "lambay.db")
         self.neighbours = Neighbours(directory / "neighbours", self.settings, self.clock)

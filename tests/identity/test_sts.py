@@ -133,7 +133,12 @@ async def test_the_trust_policy_names_who_may(sts, records, trusted, caller, all
         ({"Null": {"sts:ExternalId": "true"}}, {}, True),
         ({"Null": {"sts:ExternalId": True}}, {"ExternalId": "x1"}, False),
         ({"Bool": {"aws:MultiFactorAuthPresent": "true"}}, {}, False),
-        ({"DateLessThan": {"aws:CurrentTime": "2999-01-01"}}, {}, False),
+        ({"DateLessThan": {"aws:CurrentTime": "2999-01-01"}}, {}, True),
+        ({"DateGreaterThan": {"aws:CurrentTime": "2999-01-01"}}, {}, False),
+        ({"IpAddress": {"aws:SourceIp": "10.1.0.0/16"}}, {}, True),
+        ({"NotIpAddress": {"aws:SourceIp": "10.1.0.0/16"}}, {}, False),
+        ({"StringEquals": {"aws:RequestTag/team": "x"}}, {"Tags": [{"Key": "team", "Value": "x"}]}, True),
+        ({"StringEquals": {"aws:RequestTag/team": "x"}}, {"Tags": [{"Key": "team", "Value": "y"}]}, False),
     ],
 )
 async def test_conditions_of_the_trust_policy_hold(sts, records, condition, given, allowed):

@@ -56,10 +56,17 @@ class Statement:
     def covers(self, action: str) -> bool:
         return self.action_matcher.matches(action, {}) is self.action_listed
 
-    def applies(self, resource: str, context: Context) -> bool:
-        """Whether resource and conditions match, whatever the action and whoever the principal is."""
+    def applies(self, resource: str | None, context: Context) -> bool:
+        """Whether resource and conditions match, whatever the action and whoever the principal is.
+
+        None is a resource of which nobody knows which it is: what allows some resource may allow it, and only
+        what denies all denies it.
+        """
+        if resource is None:
+            if self.effect == "Deny" and not (self.resource_listed and self.resource_matcher.everything):
+                return False
         # With a variable that has no value the matcher answers None: neither Resource nor NotResource.
-        if self.resource_matcher.matches(resource, context) is not self.resource_listed:
+        elif self.resource_matcher.matches(resource, context) is not self.resource_listed:
             return False
         # A plain loop: this is the innermost of every request.
         for condition in self.conditions:  # noqa: SIM110

@@ -52,15 +52,16 @@ class Policies:
 class Request:
     """Who wants to do what.
 
-    `action` is `SERVICE:Action`, `resources` are ARNs, or `*` for an action that knows no resources; each one
-    has to be allowed. `context` is made by `context()`. `resource_account` owns the resources: the principal's
-    account where it is empty. KMS keys and roles to assume are used only with leave of their own policy:
-    `resource_policy_required`; for a role's it is a `role trust policy`.
+    `action` is `SERVICE:Action`, `resources` are ARNs, or `*` for an action that knows no resources, or None
+    for one that is not known (see `Statement.applies`); each one has to be allowed. `context` is made by
+    `context()`. `resource_account` owns the resources: the principal's account where it is empty. KMS keys
+    and roles to assume are used only with leave of their own policy: `resource_policy_required`; for a role's
+    it is a `role trust policy`. `federated_by` is the ARN of whoever made a federated user's session.
     """
 
     principal: Principal
     action: str
-    resources: tuple[str, ...] = ("*",)
+    resources: tuple[str | None, ...] = ("*",)
     context: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     resource_account: str = ""
     resource_policy_required: bool = False
@@ -138,7 +139,7 @@ class _Evaluation:
 
     __slots__ = ("_context", "_policies", "_request", "_resource", "_who")
 
-    def __init__(self, request: Request, policies: Policies, who: Caller, resource: str) -> None:
+    def __init__(self, request: Request, policies: Policies, who: Caller, resource: str | None) -> None:
         self._request = request
         self._policies = policies
         self._who = who
@@ -247,5 +248,5 @@ class _Evaluation:
         policy, statement = found if found is not None else (None, None)
         request = self._request
         return Verdict(
-            decision, request.principal, request.action, self._resource, policy_type, policy, statement
+            decision, request.principal, request.action, self._resource or "*", policy_type, policy, statement
         )

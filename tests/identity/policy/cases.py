@@ -73,7 +73,7 @@ def resource(*statements: dict[str, Any], name: str = "of-the-resource") -> Poli
 def request(
     principal: Principal = USER,
     action: str = ACTION,
-    on: str | tuple[str, ...] = THING,
+    on: str | tuple[str | None, ...] = THING,
     keys: dict[str, Any] | None = None,
     **others: Any,
 ) -> Request:

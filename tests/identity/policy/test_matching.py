@@ -111,6 +111,25 @@ def test_each_resource_of_a_request_has_to_be_allowed() -> None:
     assert (denied.decision.value, denied.resource) == ("explicit deny", "arn:aws:s3:::c")
 
 
+@pytest.mark.parametrize(
+    ("statements", "allowed"),
+    [
+        ([allow(Resource="arn:aws:s3:::a")], True),
+        ([allow(Resource=None, NotResource="arn:aws:s3:::a")], True),
+        ([allow(Resource="arn:aws:s3:::${aws:nothing}")], True),
+        ([allow(), deny(Resource="arn:aws:s3:::a")], True),
+        ([allow(), deny(Resource=None, NotResource="arn:aws:s3:::a")], True),
+        ([allow(), deny()], False),
+        ([allow(), deny(Resource=["*", "arn:aws:s3:::a"])], False),
+        ([allow(Action="ec2:*")], False),
+    ],
+)
+def test_a_resource_that_is_not_known(statements: Any, allowed: bool) -> None:
+    verdict = decide(request(on=(None,)), identity=(identity(*statements),))
+    assert verdict.allowed is allowed
+    assert verdict.resource == "*"
+
+
 HOME = "arn:aws:s3:::mybucket/"
 TEAM = {"aws:PrincipalTag/team": "yellow"}
 

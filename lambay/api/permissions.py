@@ -1,0 +1,178 @@
+"""What a request needs to be permitted: IAM's actions and the ARNs that they are about.
+
+Service Authorization Reference, "Actions, resources, and condition keys" of EFS, Lambda, CloudWatch Logs, STS,
+S3, SQS and SNS. Resources of other services are not told: None, see `Statement.applies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from lambay.api.reading import read
+from lambay.api.router import Route
+from lambay.aws import Call, arn
+from lambay.http import Request
+
+Input = Mapping[str, Any]
+Resource = str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An action on resources (ARNs, `*`, or None where it is not known which), with condition keys."""
+
+    action: str
+    resources: tuple[Resource, ...] = (None,)
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+
+def needs(route: Route, call: Call, request: Request) -> tuple[Need, ...]:
+    """All that has to be permitted, `iam:PassRole` of roles that are handed over among it.
+
+    Reads the input as dispatch does. Raises AWSError where it cannot be read.
+    """
+    input = _input(route, request)
+    keys = {"aws:SecureTransport": request.scheme == "https"}
+    find = _RESOURCES.get(route.service)
+    resource = find(route.operation_name, call, input) if find is not None else None
+    own = Need(route.action, (resource,), keys)
+    role = input.get("Role") if (route.service, route.operation_name) in _PASS_ROLES else None
+    if not isinstance(role, str):
+        return (own,)
+    return own, Need("iam:PassRole", (role,), {**keys, "iam:PassedToService": "lambda.amazonaws.com"})
+
+
+_PASS_ROLES = frozenset({("lambda", "CreateFunction"), ("lambda", "UpdateFunctionConfiguration")})
+
+
+class _Queue(msgspec.Struct):
+    """As much of an SQS request as says which queue it is about."""
+
+    QueueUrl: str = ""
+    QueueName: str = ""
+
+
+def _input(route: Route, request: Request) -> Input:
+    if route.service == "sqs" and route.protocol == "json":
+        try:
+            return msgspec.structs.asdict(msgspec.json.decode(request.body, type=_Queue))
+        except msgspec.MsgspecError:
+            return {}
+    if route.service == "s3":
+        return route.labels
+    if route.operation is None:
+        return route.form
+    return read(route.operation, route, request)
+
+
+def _efs(operation: str, call: Call, input: Input) -> Resource:
+    def of(kind: str, identifier: str) -> str:
+        if identifier.startswith("arn:"):
+            return identifier
+        return arn("elasticfilesystem", call.region, call.account, f"{kind}/{identifier}")
+
+    if operation in ("CreateFileSystem", "DescribeAccountPreferences", "PutAccountPreferences"):
+        return "*"
+    identifier = input.get("ResourceId") or input.get("AccessPointId")
+    if identifier:
+        return of("access-point" if identifier.startswith("fsap-") else "file-system", identifier)
+    if "MountTargetId" in input:
+        # The permission is about the file system, which only its records know.
+        return None
+    return of("file-system", input.get("FileSystemId") or input.get("SourceFileSystemId") or "*")
+
+
+def _lambda(operation: str, call: Call, input: Input) -> Resource:
+    def of(resource: str) -> str:
+        return arn("lambda", call.region, call.account, resource)
+
+    for member in ("Resource", "ResourceArn", "Arn"):
+        if member in input:
+            return str(input[member])
+    if "UUID" in input:
+        return of(f"event-source-mapping:{input['UUID']}")
+    if "LayerName" in input:
+        layer = input["LayerName"]
+        version = f":{input['VersionNumber']}" if "VersionNumber" in input else ""
+        return f"{layer if layer.startswith('arn:') else of(f'layer:{layer}')}{version}"
+    if operation in ("CreateEventSourceMapping", "ListEventSourceMappings"):
+        return "*"
+    if "FunctionName" not in input:
+        return str(input.get("CodeSigningConfigArn") or "*")
+    return _function(input["FunctionName"], input.get("Qualifier"), call)
+
+
+def _function(name: str, qualifier: str | None, call: Call) -> str:
+    """Of a name, `ACCOUNT:function:NAME` or an ARN, each perhaps with a qualifier behind it."""
+    account, region = call.account, call.region
+    parts = name.split(":")
+    if parts[0] == "arn" and len(parts) >= 7:
+        region, account = parts[3], parts[4]
+        parts = parts[6:]
+    elif len(parts) >= 3 and parts[1] == "function":
+        account = parts[0]
+        parts = parts[2:]
+    elif parts[0] == "function":
+        parts = parts[1:]
+    if qualifier and len(parts) == 1:
+        parts.append(qualifier)
+    return arn("lambda", region, account, ":".join(["function", *parts]))
+
+
+def _logs(operation: str, call: Call, input: Input) -> Resource:
+    if "resourceArn" in input:
+        return str(input["resourceArn"])
+    group = input.get("logGroupName") or input.get("logGroupIdentifier") or ""
+    if not group and ("logGroupNames" in input or "logGroupIdentifiers" in input):
+        return None
+    if group.startswith("arn:"):
+        group = group.split(":", 6)[-1].removesuffix(":*")
+    stream = input.get("logStreamName") or ""
+    return arn("logs", call.region, call.account, f"log-group:{group}:log-stream:{stream}")
+
+
+def _sts(operation: str, call: Call, input: Input) -> Resource:
+    if operation == "GetFederationToken":
+        return arn("sts", "", call.account, f"federated-user/{input.get('Name', '')}")
+    return "*"
+
+
+def _s3(operation: str, call: Call, input: Input) -> Resource:
+    if operation == "ListBuckets":
+        return "*"
+    if operation == "DeleteObjects" or "Bucket" not in input:
+        # Which objects is in the body.
+        return None
+    return f"arn:aws:s3:::{input['Bucket']}" + (f"/{input['Key']}" if "Key" in input else "")
+
+
+def _sqs(operation: str, call: Call, input: Input) -> Resource:
+    if operation == "ListQueues":
+        return "*"
+    parts = urlsplit(input.get("QueueUrl") or "").path.strip("/").split("/")
+    if len(parts) == 2:
+        return arn("sqs", call.region, parts[0], parts[1])
+    name = input.get("QueueName")
+    return arn("sqs", call.region, call.account, name) if name else None
+
+
+def _sns(operation: str, call: Call, input: Input) -> Resource:
+    if operation == "CreateTopic" and input.get("Name"):
+        return arn("sns", call.region, call.account, input["Name"])
+    return input.get("TopicArn") or input.get("TargetArn") or None
+
+
+_RESOURCES: dict[str, Callable[[str, Call, Input], Resource]] = {
+    "efs": _efs,
+    "lambda": _lambda,
+    "logs": _logs,
+    "sts": _sts,
+    "s3": _s3,
+    "sqs": _sqs,
+    "sns": _sns,
+}

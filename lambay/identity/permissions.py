@@ -1,0 +1,174 @@
+"""What a principal is permitted: its policies from IAM's records and its session, and verdicts by them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from lambay.aws import Call, Principal
+from lambay.clock import Clock
+from lambay.identity.policy import (
+    MalformedPolicy,
+    Policies,
+    Policy,
+    PolicyType,
+    Request,
+    Verdict,
+    context,
+    evaluate,
+    principal_context,
+)
+from lambay.identity.policy.context import Value
+from lambay.identity.principals import IamRecords, Role
+from lambay.identity.sessions import Session, Sessions
+
+_log = logging.getLogger("lambay.identity")
+
+_EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "%s", "Action": "*", "Resource": "*"}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The policies that a principal has, its tags, and for a federated user who federated it."""
+
+    policies: Policies = field(default_factory=Policies)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    federated_by: str | None = None
+
+
+class Permissions:
+    """Verdicts on calls by the policies that IAM has at that moment.
+
+    With `enforced` off, identities have every permission, and only policies of resources decide.
+    """
+
+    def __init__(self, iam: IamRecords, sessions: Sessions, clock: Clock, *, enforced: bool) -> None:
+        self._iam = iam
+        self._sessions = sessions
+        self._clock = clock
+        self._enforced = enforced
+
+    async def held(self, principal: Principal) -> Held:
+        """What `principal` has now: of IAM's records and of the session it signed with."""
+        if principal.kind in ("root", "anonymous", "service"):
+            return Held()
+        session = self._sessions.of(principal)
+        federated_by = session.federated_by if session is not None else None
+        session_tags = session.tags if session is not None else {}
+        if not self._enforced:
+            everything = (parsed("full access", _EVERYTHING % "Allow"),)
+            return Held(Policies(identity=everything, session=everything), session_tags, federated_by)
+        passed = await self._passed(principal, session)
+        if federated_by is not None and federated_by.endswith(":root"):
+            everything = (parsed("the root user's", _EVERYTHING % "Allow"),)
+            return Held(Policies(identity=everything, session=passed), session_tags, federated_by)
+        attached = await self._iam.attachments(federated_by or principal.role_arn or principal.arn)
+        if attached is None:
+            return Held(Policies(session=passed), session_tags, federated_by)
+        policies = Policies(
+            identity=tuple(parsed(*each) for each in attached.policies),
+            boundary=parsed(*attached.boundary) if attached.boundary is not None else None,
+            session=passed,
+        )
+        return Held(policies, {**attached.tags, **session_tags}, federated_by)
+
+    async def decide(
+        self,
+        call: Call,
+        action: str,
+        resources: Iterable[str | None] = (None,),
+        keys: Mapping[str, Value | Iterable[Value] | None] | None = None,
+    ) -> Verdict:
+        """Whether the principal's own policies allow it `action`; no policy of a resource is asked."""
+        held = await self.held(call.principal)
+        request = Request(
+            call.principal,
+            action,
+            tuple(resources),
+            self._context(call, held, keys or {}),
+            federated_by=held.federated_by,
+        )
+        return evaluate(request, held.policies)
+
+    async def may_assume(
+        self, call: Call, role: Role, keys: Mapping[str, Value | Iterable[Value] | None]
+    ) -> Verdict:
+        """Whether the role's trust policy and the principal's own allow `sts:AssumeRole`.
+
+        A trust policy that cannot be read trusts nobody.
+        """
+        held = await self.held(call.principal)
+        own = held.policies
+        request = Request(
+            call.principal,
+            "sts:AssumeRole",
+            (role.arn,),
+            self._context(call, held, keys),
+            resource_account=role.account,
+            resource_policy_required=True,
+            resource_policy_type=PolicyType.TRUST,
+            federated_by=held.federated_by,
+        )
+        return evaluate(request, Policies(own.identity, _trust(role), own.boundary, own.session))
+
+    def _context(
+        self, call: Call, held: Held, keys: Mapping[str, Value | Iterable[Value] | None]
+    ) -> Mapping[str, tuple[str, ...]]:
+        now = self._clock.time()
+        temporary = self._sessions.of(call.principal) is not None
+        return {
+            **context(
+                {
+                    "aws:CurrentTime": datetime.fromtimestamp(now, UTC).replace(microsecond=0),
+                    "aws:EpochTime": int(now),
+                    "aws:RequestedRegion": call.region,
+                    "aws:SourceIp": call.source_ip or None,
+                    "aws:UserAgent": call.headers.get("user-agent"),
+                    # Long-term credentials do not bring this key.
+                    "aws:MultiFactorAuthPresent": False if temporary else None,
+                    "aws:ViaAWSService": False,
+                    **keys,
+                }
+            ),
+            **principal_context(call.principal, held.tags),
+        }
+
+    async def _passed(self, principal: Principal, session: Session | None) -> tuple[Policy, ...] | None:
+        """The session policies; None where the session was made without any."""
+        if session is None:
+            # A session that is no longer known could have been narrower than its role.
+            return () if principal.access_key_id.startswith("ASIA") else None
+        if session.policy is None and not session.policy_arns:
+            return None
+        passed = [parsed("passed to the session", session.policy)] if session.policy is not None else []
+        for arn in session.policy_arns:
+            found = await self._iam.managed_policy(arn, principal.account)
+            if found is not None:
+                passed.append(parsed(*found))
+        return tuple(passed)
+
+
+@lru_cache(maxsize=4096)
+def parsed(name: str, document: str) -> Policy:
+    """The policy of this text, parsed once. One that cannot be read denies everything: it might have."""
+    try:
+        return Policy.parse(document, name=name)
+    except MalformedPolicy as fault:
+        _log.warning("the policy %s is malformed and denies everything: %s", name, fault)
+        return Policy.parse(_EVERYTHING % "Deny", name=f"{name} (malformed: {fault})")
+
+
+@lru_cache(maxsize=4096)
+def _parsed_trust(name: str, document: str) -> Policy | None:
+    try:
+        return Policy.parse(document, name=name, attached_to="resource")
+    except MalformedPolicy as fault:
+        _log.warning("the trust policy of %s is malformed and trusts nobody: %s", name, fault)
+        return None
+
+
+def _trust(role: Role) -> Policy | None:
+    return _parsed_trust(role.arn, role.trust_policy)
