@@ -17,6 +17,7 @@ from typing import Literal
 
 from lambay.clock import Clock
 from lambay.fsd import FsdError
+from lambay.runtime.completion import completed
 from lambay.runtime.extensions import Extensions
 from lambay.runtime.log_shipping import LogShipping
 from lambay.runtime.mounting import mount_file_system
@@ -286,7 +287,7 @@ class Environment:
             raise SandboxFailure(f"{self.spec.function_arn}: {error}") from error
         self._mounts += 1
         mount_id = self.mount_id = f"{self.id}-{self._mounts}"
-        await mount_file_system(self._file_server, mount_id, mountpoint, wanted)
+        await completed(mount_file_system(self._file_server, mount_id, mountpoint, wanted))
         if self.ended:
             # The end came while the mount was on its way, and found nothing to unmount.
             await self._unmount(mount_id)

@@ -27,6 +27,7 @@ import msgspec
 
 from lambay.runtime import kernel
 from lambay.runtime.cgroups import ControlGroup, ControlGroups
+from lambay.runtime.completion import completed
 from lambay.runtime.languages import BOOTSTRAPS, RUNTIME_API_PORT, Language
 from lambay.runtime.runtime_api import Door, RuntimeCalls
 from lambay.runtime.sandbox import Sandbox, Tree
@@ -157,7 +158,8 @@ class Slot:
 
     async def resize_scratch(self, megabytes: int) -> None:
         if megabytes != DEFAULT_SCRATCH_MB:
-            await self._host.aside(self._host.scratch.mount, self.tree.tmp, megabytes, self.uid, self.uid)
+            mount = self._host.scratch.mount
+            await completed(self._host.aside(mount, self.tree.tmp, megabytes, self.uid, self.uid))
 
     def run(self, environment: Mapping[str, str]) -> None:
         """Give the waiting interpreter its function; it may call the Runtime API from now on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable
 
 from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.identities import Identities
@@ -47,7 +48,15 @@ class Slots:
             if not slot.exited.done():
                 return slot
             await self.end(slot)
-        return await self._start(language)
+        start = asyncio.create_task(self._start(language), name="slot")
+        try:
+            return await asyncio.shield(start)
+        except asyncio.CancelledError:
+            # Nobody wants it any more; somebody will.
+            keep = asyncio.create_task(self._keep(language, start), name="spare slot")
+            self._refills.add(keep)
+            keep.add_done_callback(self._refills.discard)
+            raise
 
     def refill_soon(self, language: Language) -> None:
         """As `refill`, but not while the environment that took the last one wants the processor."""
@@ -108,10 +117,12 @@ class Slots:
 
     async def _add(self, language: Language) -> None:
         try:
-            slot = await self._start(language)
-        except Exception as error:
-            _log.warning("no spare sandbox: %s", error)
-            return
+            await self._keep(language, self._start(language))
         finally:
             self._starting[language] -= 1
-        self._ready[language].append(slot)
+
+    async def _keep(self, language: Language, start: Awaitable[Slot]) -> None:
+        try:
+            self._ready[language].append(await start)
+        except Exception as error:
+            _log.warning("no spare sandbox: %s", error)

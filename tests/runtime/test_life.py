@@ -123,21 +123,18 @@ async def test_an_environment_is_replaced_when_its_credentials_end(bench: Bench)
 
 
 async def test_one_that_dies_between_invocations_is_replaced(bench: Bench) -> None:
-    spec = bench.function(
-        """
-        import os, threading, time
-        def handler(event, context):
-            threading.Timer(0.005, os._exit, (1,)).start()
-            return "fine"
-        """
-    )
+    spec = bench.function(ECHO)
+    environment = await bench.fleet.acquire(spec)
+    bench.fleet.release(environment)
+    slot = environment._slot
+    assert slot is not None
+    slot.kill()
+    await slot.exited
 
-    first = await bench.invoke(spec)
-    await asyncio.sleep(0.2)
-    second = await bench.invoke(spec)
+    second = await bench.invoke(spec, 1)
 
-    assert (first.payload, second.payload) == (b'"fine"', b'"fine"')
-    assert first.environment_id != second.environment_id
+    assert second.payload == b"1"
+    assert second.environment_id != environment.id
 
 
 async def test_layers_are_merged_the_later_over_the_earlier(bench: Bench) -> None:
@@ -410,4 +407,33 @@ async def test_stopping_in_the_midst_of_cold_starts(tmp_path: Path) -> None:
 
     for task in starting:
         task.exception()
+    assert leftovers(bench.settings.tag) == []
+
+
+async def test_provisioned_environments_stay_however_long_they_are_idle(bench: Bench) -> None:
+    spec = bench.function(ECHO, initialization_type="provisioned-concurrency")
+    first = await bench.invoke(spec)
+
+    bench.clock.advance(timedelta(days=1))
+    await asyncio.sleep(0.05)
+
+    assert (await bench.invoke(spec)).environment_id == first.environment_id
+
+
+async def test_cold_starts_that_are_cancelled_at_any_moment_leave_nothing(tmp_path: Path) -> None:
+    bench = await build(tmp_path, warm_slots=1)
+    _, spec = with_file_system(bench, ECHO, ephemeral_mb=600)
+    for moment in range(0, 120, 8):
+        starting = asyncio.create_task(bench.fleet.acquire(spec))
+        await asyncio.sleep(moment / 1000)
+        starting.cancel()
+        await asyncio.wait([starting])
+        if not starting.cancelled():
+            bench.fleet.release(starting.result())
+            await bench.fleet.drain(spec.key)
+    await bench.fleet.settled()
+
+    assert bench.fleet.status().environments == {}
+    assert bench.file_server.mounts == {}
+    await bench.fleet.stop()
     assert leftovers(bench.settings.tag) == []
