@@ -146,6 +146,8 @@ def function(
         "Handler": handler,
         "MemorySize": 1769,
         "Timeout": 300,
+        # The memory buys one processor: more threads would only wait for each other.
+        "Environment": {"Variables": {"OPENBLAS_NUM_THREADS": "1"}},
         "VpcConfig": {"SubnetIds": subnets, "SecurityGroupIds": [group]},
         "FileSystemConfigs": [{"Arn": access_point_arn, "LocalMountPath": "/mnt/efs"}],
     }
@@ -156,6 +158,8 @@ def function(
         if error.response["Error"]["Code"] != "ResourceConflictException":
             raise
         lambda_.update_function_code(FunctionName=name, ZipFile=code)
+        lambda_.get_waiter("function_updated_v2").wait(FunctionName=name)
+        lambda_.update_function_configuration(**configuration)
         lambda_.get_waiter("function_updated_v2").wait(FunctionName=name)
 
 

@@ -245,7 +245,7 @@ def _mount(options: argparse.Namespace) -> int:
 
 
 def _unmount(options: argparse.Namespace) -> int:
-    wanted = str(options.directory.absolute())
+    wanted = str(options.directory.resolve())
     for mount in ask(options, "GET", "/_lambay/mounts")["mounts"]:
         if mount["mountpoint"] == wanted:
             ask(options, "DELETE", f"/_lambay/mounts/{mount['mount']}")

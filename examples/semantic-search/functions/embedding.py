@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 LONGEST = 256
+BATCH = 20
 
 
 class SentenceEncoder:
@@ -29,6 +30,12 @@ class SentenceEncoder:
         self._tokenizer.enable_padding()
 
     def encode(self, texts: list[str]) -> np.ndarray:
+        """A few at a time: every text of a batch is padded to its longest."""
+        return np.vstack(
+            [self._encode(texts[first : first + BATCH]) for first in range(0, len(texts), BATCH)]
+        )
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
         batch = self._tokenizer.encode_batch(texts)
         ids = np.array([entry.ids for entry in batch])
         mask = np.array([entry.attention_mask for entry in batch], dtype=np.float32)
