@@ -36,9 +36,10 @@ def run(options: argparse.Namespace) -> int:
     from lambay.settings import Settings
 
     try:
-        settings = Settings.load(
-            **{name: value for name, value in vars(options).items() if name != "run" and value is not None}
-        )
+        given = {name: value for name, value in vars(options).items() if name != "run" and value is not None}
+        if "quotas" in given:
+            given["quotas"] = given["quotas"] == "on"
+        settings = Settings.load(**given)
     except ValueError as error:
         raise CommandError(str(error)) from None
     unmet = host.unmet_needs()
