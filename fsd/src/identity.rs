@@ -48,6 +48,11 @@ impl Identity {
         Identity { posix, number }
     }
 
+    /// Equal for equal identities.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     pub fn uid(&self) -> u32 {
         self.posix.uid
     }

@@ -63,6 +63,15 @@ impl Watchers {
     }
 }
 
+/// A descriptor for every open file of one identity with the same flags: reads and writes name their offsets, so nothing
+/// but the kernel's table of descriptors knows the difference.
+#[derive(Debug)]
+struct Shared {
+    flags: i32,
+    identity: u64,
+    fd: Weak<OwnedFd>,
+}
+
 /// What of an inode changes.
 #[derive(Debug, Default)]
 pub struct State {
@@ -79,6 +88,8 @@ pub struct State {
     /// Its last name is gone, and so is its part of the usage.
     pub unlinked: bool,
     pub watchers: Watchers,
+    /// Descriptors that clients' open files share.
+    shared: Vec<Shared>,
     /// References of mounts and of requests under way; changed under the table's lock alone.
     pub interest: u32,
 }
@@ -175,6 +186,28 @@ impl Inode {
         }
     }
 
+    /// The descriptor that open files of `identity` with `flags` have in common; `fd`, just opened (and so permitted), is
+    /// it if there is none yet.
+    pub fn share(&self, fd: OwnedFd, flags: i32, identity: u64) -> Arc<OwnedFd> {
+        let mut state = self.state();
+        state.shared.retain(|shared| shared.fd.strong_count() > 0);
+        let common = state
+            .shared
+            .iter()
+            .filter(|shared| shared.flags == flags && shared.identity == identity)
+            .find_map(|shared| shared.fd.upgrade());
+        if let Some(common) = common {
+            return common;
+        }
+        let fd = Arc::new(fd);
+        state.shared.push(Shared {
+            flags,
+            identity,
+            fd: Arc::downgrade(&fd),
+        });
+        fd
+    }
+
     /// A client opened the file as `fd`.
     pub fn opened(&self, fd: &Arc<OwnedFd>, writable: bool) {
         let mut state = self.state();
@@ -241,6 +274,16 @@ impl DescriptorCache {
             drop(nameless);
             if let Some(oldest) = oldest {
                 oldest.let_go();
+            }
+        }
+    }
+
+    /// The process runs out of descriptors: closes all that no client has open.
+    pub fn empty(&self) {
+        let all = std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        for inode in all.iter().filter_map(Weak::upgrade) {
+            if matches!(inode.key, Key::Handle(_)) {
+                inode.let_go();
             }
         }
     }

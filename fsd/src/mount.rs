@@ -75,6 +75,7 @@ pub struct Mount {
     dirs: Shards<u64, Arc<OpenDir>>,
     next_handle: AtomicU64,
     ended: AtomicBool,
+    opened: AtomicUsize,
     passing: AtomicUsize,
 }
 
@@ -106,6 +107,7 @@ impl Mount {
             dirs: Shards::default(),
             next_handle: AtomicU64::new(1),
             ended: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
             passing: AtomicUsize::new(0),
         })
     }
@@ -204,6 +206,7 @@ impl Mount {
 
     pub fn add_file(&self, handle: u64, file: OpenFile) {
         file.inode.opened(&file.fd, file.writable);
+        self.opened.fetch_add(1, Relaxed);
         self.passing
             .fetch_add(usize::from(file.passthrough), Relaxed);
         let mut piece = self.files.piece(&handle);
@@ -229,6 +232,7 @@ impl Mount {
     }
 
     fn close(&self, file: &OpenFile) {
+        self.opened.fetch_sub(1, Relaxed);
         let ends = file.inode.closed(&file.fd, file.writable);
         if file.writable {
             self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
@@ -270,7 +274,7 @@ impl Mount {
     }
 
     pub fn open_files(&self) -> usize {
-        self.files.len()
+        self.opened.load(Relaxed)
     }
 
     /// Open files whose data goes past the server.

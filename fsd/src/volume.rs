@@ -124,6 +124,17 @@ impl Volume {
         self.inodes.len()
     }
 
+    /// Does `act`, which opens something; when descriptors have run out, once more without those kept for speed.
+    pub fn with_descriptors<T>(&self, act: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match act() {
+            Err(Errno(libc::EMFILE)) => {
+                self.descriptors.empty();
+                act()
+            }
+            other => other,
+        }
+    }
+
     // ---- inodes
 
     fn key(&self, fd: RawFd, stat: &Stat) -> Key {
@@ -171,7 +182,8 @@ impl Volume {
 
     /// The inode of a name, with a descriptor kept for what comes next.
     pub fn lookup(&self, dir: RawFd, name: &CStr) -> Result<(Arc<Inode>, Stat), Errno> {
-        let fd = file::open_at(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let fd = self.with_descriptors(|| file::open_at(dir, name, flags, 0))?;
         let stat = file::stat_of(fd.as_raw_fd())?;
         Ok((self.intern(fd, &stat), stat))
     }
@@ -230,12 +242,9 @@ impl Volume {
         let Key::Handle(handle) = &inode.key else {
             return Err(Errno(libc::ESTALE));
         };
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
         let opened = identity::with_capabilities(|| {
-            file::open_by_handle(
-                self.root.as_raw_fd(),
-                handle,
-                libc::O_PATH | libc::O_NOFOLLOW,
-            )
+            self.with_descriptors(|| file::open_by_handle(self.root.as_raw_fd(), handle, flags))
         })?;
         let fd = Arc::new(opened);
         {

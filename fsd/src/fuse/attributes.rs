@@ -1,10 +1,9 @@
-//! GETATTR, STATX, SETATTR, and how attributes look on the wire.
+//! GETATTR, SETATTR, and how attributes look on the wire.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::abi::{setattr, Attr, AttrOut, GetattrIn, SetattrIn, Statx, StatxIn, StatxOut};
-use super::abi::{EntryOut, StatxTime, GETATTR_FH};
+use super::abi::{setattr, Attr, AttrOut, EntryOut, GetattrIn, SetattrIn, GETATTR_FH};
 use super::request::Request;
 use super::session::Session;
 use crate::inode::Inode;
@@ -70,40 +69,6 @@ pub fn getattr(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
     }
     let (inode, stat) = mount.stat(request.node())?;
     request.reply(&attr_out(session, &inode, &stat))
-}
-
-pub fn statx(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
-    let _: StatxIn = request.argument()?;
-    let (inode, stat) = session.mount.stat(request.node())?;
-    let time = |time: Time| StatxTime {
-        seconds: time.seconds,
-        nanoseconds: time.nanoseconds,
-        reserved: 0,
-    };
-    let born = stat.btime();
-    let keep = session.attribute_lifetime(&inode, false);
-    let out = StatxOut {
-        attr_valid: keep.as_secs(),
-        attr_valid_nsec: keep.subsec_nanos(),
-        stat: Statx {
-            mask: libc::STATX_BASIC_STATS | born.map_or(0, |_| libc::STATX_BTIME),
-            blksize: stat.blksize(),
-            nlink: stat.nlink(),
-            uid: stat.uid(),
-            gid: stat.gid(),
-            mode: stat.mode() as u16,
-            ino: stat.ino(),
-            size: stat.size(),
-            blocks: stat.blocks(),
-            atime: time(stat.atime()),
-            btime: born.map(time).unwrap_or_default(),
-            ctime: time(stat.ctime()),
-            mtime: time(stat.mtime()),
-            ..Statx::default()
-        },
-        ..StatxOut::default()
-    };
-    request.reply(&out)
 }
 
 pub fn setattr(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {

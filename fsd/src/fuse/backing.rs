@@ -4,7 +4,7 @@
 //! the next open of the same file is likely.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::sys::{file, Errno};
 
@@ -29,12 +29,20 @@ pub struct Backings {
 
 impl Backings {
     /// The registration for one more open file of `inode`. `file` is any descriptor of it.
-    pub fn open(&mut self, device: RawFd, inode: u64, file: RawFd) -> Result<i32, Errno> {
+    pub fn open(
+        &mut self,
+        device: RawFd,
+        proc: &OwnedFd,
+        inode: u64,
+        file: RawFd,
+    ) -> Result<i32, Errno> {
         if let Some(backing) = self.by_inode.get_mut(&inode) {
             backing.opens += 1;
             return Ok(backing.id);
         }
-        let id = file::backing_open(device, file)?;
+        // The registration outlives the open file; one that could write would keep the file from being executed.
+        let path = file::reopen(proc, file, libc::O_PATH)?;
+        let id = file::backing_open(device, path.as_raw_fd())?;
         let backing = Backing {
             id,
             opens: 1,

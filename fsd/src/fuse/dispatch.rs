@@ -20,7 +20,9 @@ pub fn serve(session: &Arc<Session>, mut request: Request<'_>) -> Outcome {
     match op {
         opcode::LOOKUP => names::lookup(session, request).into(),
         opcode::GETATTR => attributes::getattr(session, request).into(),
-        opcode::STATX => attributes::statx(session, request).into(),
+        // All that it tells beyond GETATTR is the birth time, which NFS on EFS has not either; without it the kernel
+        // asks a lookup's answer no second time for programs that want every field (Rust's standard library does).
+        opcode::STATX => Outcome::Reply(Err(Errno(libc::ENOSYS))),
         opcode::SETATTR => attributes::setattr(session, request).into(),
         opcode::READLINK => names::readlink(session, request).into(),
         opcode::SYMLINK => names::symlink(session, request).into(),
@@ -63,7 +65,6 @@ fn metadata_class(op: u32) -> Option<Class> {
     match op {
         opcode::LOOKUP
         | opcode::GETATTR
-        | opcode::STATX
         | opcode::READLINK
         | opcode::STATFS
         | opcode::OPEN

@@ -24,6 +24,9 @@ use crate::sys::{pod, Errno};
 const KEPT: u32 =
     (libc::O_ACCMODE | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC | libc::O_NOATIME) as u32;
 
+/// Open files of one client. <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
+const MOST_OPEN_FILES: usize = 65_536;
+
 fn writable(flags: u32) -> bool {
     (flags as i32) & libc::O_ACCMODE != libc::O_RDONLY
 }
@@ -33,9 +36,19 @@ fn readable(flags: u32) -> bool {
 }
 
 /// Puts an opened file into the mount's table; the reply's struct.
-fn admit(session: &Session, inode: &Arc<Inode>, fd: OwnedFd, stat: &Stat, flags: u32) -> OpenOut {
+fn admit(
+    session: &Session,
+    inode: &Arc<Inode>,
+    fd: OwnedFd,
+    stat: &Stat,
+    flags: u32,
+) -> Result<OpenOut, Errno> {
     let mount = &session.mount;
-    let fd = Arc::new(fd);
+    if mount.open_files() >= MOST_OPEN_FILES {
+        return Err(Errno(libc::EDQUOT));
+    }
+    let common = (flags & KEPT) as i32 & !libc::O_TRUNC;
+    let fd = inode.share(fd, common, mount.identity.number());
     let backing = if stat.is_file() {
         session.open_backing(inode, fd.as_raw_fd())
     } else {
@@ -60,7 +73,7 @@ fn admit(session: &Session, inode: &Arc<Inode>, fd: OwnedFd, stat: &Stat, flags:
     }
     let handle = mount.new_handle();
     mount.add_file(handle, open);
-    match backing {
+    Ok(match backing {
         Some(id) => OpenOut {
             fh: handle,
             open_flags: flag::PASSTHROUGH,
@@ -71,7 +84,7 @@ fn admit(session: &Session, inode: &Arc<Inode>, fd: OwnedFd, stat: &Stat, flags:
             open_flags: flag::DIRECT_IO | flag::PARALLEL_DIRECT_WRITES,
             backing_id: 0,
         },
-    }
+    })
 }
 
 pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
@@ -83,11 +96,12 @@ pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
     let flags = (argument.flags & KEPT) as i32;
     let truncates = flags & libc::O_TRUNC != 0;
     let before = truncates.then(|| file::stat_of(raw)).transpose()?;
-    let opened = match file::reopen(&mount.volume.proc, raw, flags) {
+    let reopen = || file::reopen(&mount.volume.proc, raw, flags);
+    let opened = match mount.volume.with_descriptors(reopen) {
         Err(Errno(libc::EACCES)) if argument.flags & OPEN_EXEC != 0 => {
             // Executing needs no permission to read.
             file::access(raw, libc::X_OK)?;
-            identity::with_capabilities(|| file::reopen(&mount.volume.proc, raw, flags))?
+            identity::with_capabilities(reopen)?
         }
         Ok(_) if argument.flags & OPEN_EXEC != 0 && file::access(raw, libc::X_OK).is_err() => {
             return Err(Errno(libc::EACCES));
@@ -102,7 +116,7 @@ pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
         }
         mount.volume.attributes_changed(&inode, mount.number);
     }
-    let out = admit(session, &inode, opened, &stat, argument.flags);
+    let out = admit(session, &inode, opened, &stat, argument.flags)?;
     request.reply(&out)
 }
 
@@ -118,7 +132,8 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
         let create = flags | libc::O_CREAT | libc::O_EXCL;
         let exclusive = argument.flags as i32 & libc::O_EXCL != 0;
         loop {
-            match file::open_at(dir.as_raw_fd(), name, create, argument.mode & 0o7777) {
+            let create = || file::open_at(dir.as_raw_fd(), name, create, argument.mode & 0o7777);
+            match mount.volume.with_descriptors(create) {
                 Ok(fd) => break (fd, None),
                 Err(Errno(libc::EEXIST)) if !exclusive => {}
                 Err(errno) => return Err(errno),
@@ -140,7 +155,13 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
         Some(before) if before.ino() == stat.ino() => mount.volume.resized(&inode, &before, &stat),
         Some(_) => {}
     }
-    let out = admit(session, &inode, fd, &stat, argument.flags);
+    let out = match admit(session, &inode, fd, &stat, argument.flags) {
+        Ok(out) => out,
+        Err(errno) => {
+            mount.volume.put(&inode);
+            return Err(errno);
+        }
+    };
     let entry = session.tell(&inode, &stat, name_for);
     if made {
         mount.volume.names_changed(&parent, mount.number);

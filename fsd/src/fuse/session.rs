@@ -329,7 +329,8 @@ impl Session {
         if !self.passthrough.load(SeqCst) || !self.mount.volume.passthrough.load(SeqCst) {
             return None;
         }
-        match lock(&self.backings).open(self.device(), inode.id, file) {
+        let proc = &self.mount.volume.proc;
+        match lock(&self.backings).open(self.device(), proc, inode.id, file) {
             Ok(id) => Some(id),
             Err(errno) => {
                 if matches!(
