@@ -25,6 +25,16 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="serve POST /_lambay/reset (LAMBAY_ALLOW_RESET)",
     )
     parser.add_argument(
+        "--quotas",
+        choices=("on", "off"),
+        help="hold file systems to the rates of their throughput modes (LAMBAY_QUOTAS; off)",
+    )
+    parser.add_argument(
+        "--iam",
+        choices=("enforce", "off"),
+        help="whether users and roles may do only what their policies allow (LAMBAY_IAM; off)",
+    )
+    parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info"
     )
     parser.add_argument("--log-format", choices=("text", "json"), help="LAMBAY_LOG_FORMAT; text")
