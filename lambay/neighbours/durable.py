@@ -188,7 +188,7 @@ class DurableMoto:
             if mark is not None and not self._restore(mark):
                 for entry in self._journal.entries(0, mark.seq):
                     _replay(engine, entry)
-                queues.restore(snapshot.read(self._directory, mark.messages, mark.messages_sha256))
+                self._restore_messages(mark)
             for entry in self._journal.entries(self._covered):
                 _replay(engine, entry)
         except BaseException:
@@ -209,6 +209,14 @@ class DurableMoto:
             moto_engine.forget()
             return False
         return True
+
+    def _restore_messages(self, mark: SnapshotMark) -> None:
+        try:
+            queues.restore(snapshot.read(self._directory, mark.messages, mark.messages_sha256))
+        except Exception:
+            log.exception(
+                "the messages of the queues could not be read; the queues keep what the journal has"
+            )
 
     def _unload(self, engine: Engine | None) -> None:
         """Let go of `engine`, unless another has taken its place."""
