@@ -11,7 +11,8 @@ import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
@@ -40,6 +41,7 @@ from lambay.runtime.variables import environment_variables
 INIT_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
 _FREEZE_AFTER = 0.02
+_SHIP_AFTER = 0.1
 _TAIL_BYTES = 4096
 
 _log = logging.getLogger("lambay.runtime")
@@ -63,7 +65,7 @@ class _Running:
     ending: asyncio.Future[_Ending]
     began: float
     delivered: bool = False
-    tail: list[str] = field(default_factory=list)
+    tail: str = ""
 
 
 class Environment:
@@ -107,6 +109,7 @@ class Environment:
         self._init_ms: float | None = None
         self._running: _Running | None = None
         self._events: list[tuple[int, str]] = []
+        self._shipping_due: asyncio.TimerHandle | None = None
         self._mounts = 0
         self._peak_mb = 0
         self._frozen = False
@@ -434,7 +437,7 @@ class Environment:
             payload=payload,
             error=None if status == "success" else "Unhandled",
             error_type=error_type,
-            log_tail=_tail(running.tail) if running.invocation.tail_log else None,
+            log_tail=running.tail.encode()[-_TAIL_BYTES:] if running.invocation.tail_log else None,
             duration_ms=duration_ms,
             billed_ms=report.billed_ms,
             init_ms=init_ms,
@@ -549,6 +552,16 @@ class Environment:
             self._log(event)
         if self._running is None:
             self._ship()
+        elif events:
+            self._ship_soon()
+        if self._shipping.full and not over:
+            # The function waits on its pipe until there is room again.
+            asyncio.get_running_loop().remove_reader(self._slot.output)
+            self._shipping.when_drained(partial(self._read_on, self._slot))
+
+    def _read_on(self, slot: Slot) -> None:
+        if slot is self._slot and slot.output >= 0:
+            asyncio.get_running_loop().add_reader(slot.output, self._read_output)
 
     def _log(self, event: str | None) -> None:
         if event is None:
@@ -556,9 +569,18 @@ class Environment:
         self._events.append((self._now_ms(), event))
         running = self._running
         if running is not None and running.invocation.tail_log:
-            running.tail.append(event if event.endswith("\n") else f"{event}\n")
+            line = event if event.endswith("\n") else f"{event}\n"
+            running.tail = (running.tail + line)[-_TAIL_BYTES:]
+
+    def _ship_soon(self) -> None:
+        """Soon, not now: what an invocation of a moment says is shipped at its end, all at once."""
+        if self._shipping_due is None:
+            self._shipping_due = asyncio.get_running_loop().call_later(_SHIP_AFTER, self._ship)
 
     def _ship(self) -> None:
+        if self._shipping_due is not None:
+            self._shipping_due.cancel()
+            self._shipping_due = None
         if self._events:
             events, self._events = self._events, []
             spec = self.spec
@@ -566,10 +588,6 @@ class Environment:
 
     def _now_ms(self) -> int:
         return int(self._clock.time() * 1000)
-
-
-def _tail(events: list[str]) -> bytes:
-    return "".join(events).encode()[-_TAIL_BYTES:]
 
 
 def _trace_id() -> str:

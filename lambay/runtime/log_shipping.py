@@ -20,9 +20,14 @@ Stream = tuple[str, str, str, str]
 _log = logging.getLogger("lambay.runtime")
 
 
+_MOST_WAITING = 20_000
+
+
 class LogShipping:
     def __init__(self, write: WriteLog) -> None:
         self._write = write
+        self._count = 0
+        self._drained: list[Callable[[], None]] = []
         self._waiting: dict[Stream, list[Event]] = {}
         self._shipping: asyncio.Task[None] | None = None
 
@@ -30,8 +35,18 @@ class LogShipping:
         waiting = self._waiting.setdefault(stream, events)
         if waiting is not events:
             waiting += events
+        self._count += len(events)
         if self._shipping is None:
             self._shipping = asyncio.create_task(self._ship(), name="function logs")
+
+    @property
+    def full(self) -> bool:
+        """Whether so many events wait that no more should come for now."""
+        return self._count > _MOST_WAITING
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Have `call` called once what waits now is written."""
+        self._drained.append(call)
 
     async def flush(self) -> None:
         """Return once all that was put is written."""
@@ -44,6 +59,10 @@ class LogShipping:
                 batch, self._waiting = self._waiting, {}
                 for stream, events in batch.items():
                     await self._one(stream, events)
+                    self._count -= len(events)
+                drained, self._drained = self._drained, []
+                for call in drained:
+                    call()
         finally:
             self._shipping = None
 

@@ -15,6 +15,9 @@ _HEADER = 16
 _LONGEST_EVENT = 256 * 1024
 """CloudWatch Logs' limit of an event; a longer line is cut into several."""
 
+_LONGEST_RECORD = 1 << 20
+"""Of a longer one no end is awaited: a function could make Lambay hold whatever it claims to send."""
+
 _CHUNK = 1 << 18
 
 
@@ -53,7 +56,11 @@ class Output:
             if pending.startswith(_MAGIC, position):
                 if len(pending) < position + _HEADER:
                     break
-                end = position + _HEADER + int.from_bytes(pending[position + 4 : position + 8], "big")
+                size = int.from_bytes(pending[position + 4 : position + 8], "big")
+                if size > _LONGEST_RECORD:
+                    position += _HEADER
+                    continue
+                end = position + _HEADER + size
                 if len(pending) < end:
                     break
                 yield _text(pending[position + _HEADER : end])

@@ -25,6 +25,18 @@ _ACCEPTED = (
     b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 )
 _EXTENSIONS = b"/2020-01-01/extension/"
+_HEADERS = frozenset(
+    (
+        b"lambda-runtime-function-error-type",
+        b"lambda-extension-name",
+        b"lambda-extension-identifier",
+        b"lambda-extension-accept-feature",
+        b"lambda-extension-function-error-type",
+    )
+)
+# The runtime client may repeat an exception's trace in a header, with up to 1 MiB.
+_LONGEST_HEAD = 2 * 1024 * 1024
+_MOST_CONNECTIONS = 64
 _ERROR_TYPE = "lambda-runtime-function-error-type"
 
 
@@ -58,16 +70,31 @@ class RuntimeCalls(Protocol):
 class Door(asyncio.Protocol):
     """One connection of a runtime or an extension."""
 
-    __slots__ = ("_body", "_calls", "_headers", "_parser", "_size", "_transport", "_url")
+    __slots__ = (
+        "_body",
+        "_calls",
+        "_head",
+        "_headers",
+        "_in_head",
+        "_open_doors",
+        "_parser",
+        "_size",
+        "_transport",
+        "_url",
+    )
 
-    def __init__(self, calls: RuntimeCalls) -> None:
+    def __init__(self, calls: RuntimeCalls, open_doors: set[Door]) -> None:
+        """`open_doors` are all of one sandbox; what a function opens beyond some dozens is closed at once."""
         self._calls = calls
+        self._open_doors = open_doors
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._in_head = True
+        self._head = 0
 
     def answer(self, status: HTTPStatus, body: bytes, headers: Mapping[str, str] = _NONE) -> None:
         """Answer the pending call with JSON."""
@@ -87,12 +114,21 @@ class Door(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no class of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        if len(self._open_doors) >= _MOST_CONNECTIONS:
+            self._transport.abort()
+        self._open_doors.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._open_doors.discard(self)
         self._calls.left(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head += len(data)
+            if self._head > _LONGEST_HEAD and self._transport is not None:
+                self._transport.abort()
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -101,6 +137,9 @@ class Door(asyncio.Protocol):
                 self._transport.close()
 
     # httptools' callbacks
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -113,7 +152,7 @@ class Door(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         lowered = name.lower()
-        if lowered.startswith(b"lambda-"):
+        if lowered in _HEADERS:
             self._headers[lowered.decode(errors="replace")] = value.decode(errors="replace")
         elif lowered == b"expect" and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -125,6 +164,7 @@ class Door(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
+        self._in_head, self._head = True, 0
         method = self._parser.get_method()
         url = self._url.partition(b"?")[0]
         if url == _NEXT and method == b"GET":

@@ -297,7 +297,8 @@ class Slot:
     async def _serve(self, listeners: Sequence[socket.socket]) -> None:
         loop = asyncio.get_running_loop()
         runtime_api, endpoint = listeners
-        self._servers.append(await loop.create_server(lambda: Door(self.calls), sock=runtime_api))
+        doors: set[Door] = set()
+        self._servers.append(await loop.create_server(lambda: Door(self.calls, doors), sock=runtime_api))
         self._servers.append(await self._host.serve_endpoint(endpoint))
 
     async def _first_process(self, status: int) -> int:

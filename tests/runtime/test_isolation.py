@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .arrange import Bench
+from .arrange import Bench, invocation
 
 
 async def test_it_sees_no_host_file(bench: Bench) -> None:
@@ -341,3 +341,74 @@ def _sandboxed_processes(bench: Bench) -> int:
 
 def _processes(group: Path) -> int:
     return sum(len(path.read_text().split()) for path in group.glob("**/cgroup.procs"))
+
+
+async def test_it_cannot_use_up_lambays_descriptors_or_memory(bench: Bench) -> None:
+    spec = bench.function(
+        """
+        import os, socket
+        def handler(event, context):
+            held = [socket.create_connection(("127.0.0.1", 9001)) for _ in range(300)]
+            open_ones = 0
+            for connection in held:
+                connection.settimeout(0.2)
+                try:
+                    open_ones += connection.recv(1) != b""
+                except TimeoutError:
+                    open_ones += 1
+                except OSError:
+                    pass
+            endless = held[0]
+            endless.settimeout(None)
+            sent = 0
+            try:
+                endless.sendall(b"GET /")
+                while sent < 64 << 20:
+                    sent += endless.send(b"x" * 65536)
+            except OSError:
+                pass
+            return open_ones, sent >> 20
+        """,
+        timeout_s=60,
+    )
+
+    open_ones, megabytes = await bench.answer(spec)
+
+    assert open_ones < 70
+    assert megabytes < 16
+
+
+async def test_a_flood_of_output_is_taken_as_fast_as_it_is_written(bench: Bench) -> None:
+    spec = bench.function(
+        """
+        import sys, time
+        def handler(event, context):
+            until = time.monotonic() + 1.5
+            lines = 0
+            while time.monotonic() < until:
+                sys.stdout.write("x" * 100 + "\\n")
+                lines += 1
+            return lines
+        """
+    )
+    gate = asyncio.Event()
+    write = bench.fleet._shipping._write
+    most = 0
+
+    async def slow(*arguments: object) -> None:
+        nonlocal most
+        most = max(most, len(arguments[-1]))  # type: ignore[arg-type]
+        await asyncio.wait_for(gate.wait(), 60)
+        await write(*arguments)  # type: ignore[arg-type]
+
+    bench.fleet._shipping._write = slow
+    environment = await bench.fleet.acquire(spec)
+    running = asyncio.create_task(bench.fleet.invoke(environment, invocation(spec)))
+    await asyncio.sleep(1)
+    gate.set()
+    lines = json.loads((await running).payload)
+    bench.fleet.release(environment)
+
+    log = await bench.log(spec)
+    assert log.count("x" * 100) == lines
+    assert most < 40_000
