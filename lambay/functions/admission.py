@@ -25,6 +25,7 @@ class Admission:
         self._shared: Counter[str] = Counter()
         self._unreserved: dict[str, int] = {}
         self._builds: Counter[str] = Counter()
+        self._codes: dict[str, frozenset[str]] = {}
         self._waiters: dict[str, asyncio.Event] = {}
         resources.on_change(self._unreserved.clear)
 
@@ -55,17 +56,22 @@ class Admission:
         if shared:
             self._shared[place] -= 1
 
-    def begin(self, build: str) -> None:
-        """An invocation uses the environments, and so the code, of this build."""
+    def begin(self, build: str, codes: frozenset[str]) -> None:
+        """An invocation uses the environments of this build, and so its packages (their digests)."""
         self._builds[build] += 1
+        self._codes[build] = codes
 
     def end(self, build: str) -> None:
         if self._builds[build] > 1:
             self._builds[build] -= 1
             return
-        del self._builds[build]
+        del self._builds[build], self._codes[build]
         if build in self._waiters:
             self._waiters.pop(build).set()
+
+    def codes(self) -> set[str]:
+        """The digests of the packages that invocations use now."""
+        return set().union(*self._codes.values())
 
     async def ended(self, build: str) -> None:
         """When no invocation uses this build any more."""

@@ -19,7 +19,7 @@ import stat
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 
@@ -158,14 +158,17 @@ class CodeStore:
             _remove(partial)
         return size
 
-    async def collect(self, in_use: Iterable[str]) -> int:
-        """Remove every package whose digest is not in use; the number of packages removed."""
-        unused = await asyncio.to_thread(self._digests) - set(in_use)
+    async def collect(self, in_use: Callable[[], Collection[str]]) -> int:
+        """Remove every package whose digest is not in use; the number of packages removed.
+
+        `in_use` is asked again before each removal: what was added while this waits is in use since.
+        """
+        unused = await asyncio.to_thread(self._digests) - set(in_use())
         removed = 0
         for digest in unused:
             # Who adds the same package again pins it before it waits for the lock.
             async with self._locks.setdefault(digest, asyncio.Lock()):
-                if digest not in self._pins:
+                if digest not in self._pins and digest not in in_use():
                     await asyncio.to_thread(self._discard, digest)
                     removed += 1
         return removed

@@ -46,6 +46,7 @@ class Runnable:
 
     version: Version
     spec: EnvironmentSpec
+    codes: frozenset[str]
     access_point: str = ""
     source: MountSource | None = None
 
@@ -158,7 +159,8 @@ class Invoker:
             tracing="Active" if configuration.tracing_mode == "Active" else "PassThrough",
         )
         access_point = configuration.file_systems[0].arn if configuration.file_systems else ""
-        return Runnable(version, spec, access_point)
+        codes = frozenset((version.code.digest, *(layer.code.digest for layer in configuration.layers)))
+        return Runnable(version, spec, codes, access_point)
 
     async def run(self, target: Target, invocation: Invocation) -> Invoked:
         """The outcome, and the version that gave it.
@@ -177,7 +179,7 @@ class Invoker:
         )
         if pool is not None:
             pool.busy += 1
-        self._admission.begin(chosen.spec.key)
+        self._admission.begin(chosen.spec.key, chosen.codes)
         try:
             if chosen.access_point:
                 await self._mounting(chosen)

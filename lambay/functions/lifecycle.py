@@ -152,7 +152,7 @@ class Lifecycle:
             # An invocation under way may import more of its code.
             await self._admission.ended(key)
         await self._interfaces.collect()
-        await self._code.collect(self._resources.codes_in_use())
+        await self._code.collect(lambda: self._resources.codes_in_use() | self._admission.codes())
 
 
 def _state(state: str, failure: tuple[str, str] | None) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Functions(
         await self._room.lifecycle.stop()
         self._schedules.forget()
         self._resources.forget_computed()
-        await self._room.code.collect(self._resources.codes_in_use())
+        await self._room.code.collect(self._resources.codes_in_use)
 
     def rules_changed(self, account: str, region: str) -> None:
         """EventBridge has changed there: look for scheduled rules."""

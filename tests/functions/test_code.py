@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import stat
+import threading
 import zipfile
 from pathlib import Path
 
@@ -125,9 +127,29 @@ async def test_collect_keeps_what_is_in_use_or_being_added(tmp_path: Path) -> No
     kept = await add(store, zipped({"a": "1"}))
     await add(store, zipped({"a": "2"}))
     async with store.adding(zipped({"a": "3"}), direct=True) as added:
-        assert await store.collect([kept.digest]) == 1
+        assert await store.collect(lambda: {kept.digest}) == 1
         assert store.path(added).is_dir()
         assert store.path(kept).is_dir()
+
+
+async def test_collect_sees_what_is_added_while_it_looks(tmp_path: Path) -> None:
+    looking, added = threading.Event(), threading.Event()
+
+    class Slow(CodeStore):
+        def _digests(self) -> set[str]:
+            looking.set()
+            assert added.wait(10)
+            return super()._digests()
+
+    store = Slow(tmp_path)
+    in_use: set[str] = set()
+    collecting = asyncio.create_task(store.collect(lambda: in_use))
+    await asyncio.to_thread(looking.wait)
+    code = await add(store, zipped())
+    added.set()
+    in_use.add(code.digest)
+    assert await collecting == 0
+    assert store.path(code).is_dir()
 
 
 async def test_a_missing_package_is_told(tmp_path: Path) -> None:

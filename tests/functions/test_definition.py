@@ -281,7 +281,10 @@ async def test_code_stays_while_an_invocation_uses_it(world: World) -> None:
     await world.until(lambda: len(world.fleet.runs) == 1)
     await world("UpdateFunctionCode", FunctionName="f", ZipFile=zipped({"index.py": "new"}))
     await world.until(lambda: len(world.fleet.drained) == 1)
-    await asyncio.sleep(0.05)
+    # What another function leaves is removed meanwhile.
+    await world("CreateFunction", **minimal("g", Code={"ZipFile": zipped({"index.py": "other"})}))
+    await world("DeleteFunction", FunctionName="g")
+    await world.until(lambda: len(list((world.settings.data_dir / "code").glob("*.zip"))) == 2)
     gate.set()
     await running
     assert seen == [True]
