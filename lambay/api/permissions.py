@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from lambay.api.reading import read
 from lambay.api.router import Route
-from lambay.aws import Call, arn
+from lambay.aws import AWSError, Call, arn
 from lambay.http import Request
 
 Input = Mapping[str, Any]
@@ -34,13 +34,19 @@ class Need:
 def needs(route: Route, call: Call, request: Request) -> tuple[Need, ...]:
     """All that has to be permitted, `iam:PassRole` of roles that are handed over among it.
 
-    Reads the input as dispatch does. Raises AWSError where it cannot be read.
+    Reads the input as dispatch does. Raises AWSError where it cannot be read, or where it could be read in
+    two ways, since the neighbour that answers might then do what was not asked about.
     """
+    _one_meaning(route, request)
     input = _input(route, request)
     keys = {"aws:SecureTransport": request.scheme == "https"}
     find = _RESOURCES.get(route.service)
     resource = find(route.operation_name, call, input) if find is not None else None
     own = Need(route.action, (resource,), keys)
+    source = request.headers.get("x-amz-copy-source") if route.service == "s3" else None
+    if source is not None:
+        copied = unquote(source).partition("?")[0].removeprefix("/")
+        return own, Need("s3:GetObject", (f"arn:aws:s3:::{copied}",), keys)
     role = input.get("Role") if (route.service, route.operation_name) in _PASS_ROLES else None
     if not isinstance(role, str):
         return (own,)
@@ -48,6 +54,66 @@ def needs(route: Route, call: Call, request: Request) -> tuple[Need, ...]:
 
 
 _PASS_ROLES = frozenset({("lambda", "CreateFunction"), ("lambda", "UpdateFunctionConfiguration")})
+
+
+# What follows a bucket or key in the query and makes another operation of the request.
+_SUBRESOURCES = frozenset(
+    [
+        "accelerate",
+        "acl",
+        "analytics",
+        "append",
+        "attributes",
+        "cors",
+        "delete",
+        "encryption",
+        "intelligent-tiering",
+        "inventory",
+        "legal-hold",
+        "lifecycle",
+        "location",
+        "logging",
+        "metrics",
+        "notification",
+        "object-lock",
+        "ownershipControls",
+        "policy",
+        "policyStatus",
+        "publicAccessBlock",
+        "renameObject",
+        "replication",
+        "requestPayment",
+        "restore",
+        "retention",
+        "select",
+        "session",
+        "tagging",
+        "torrent",
+        "uploadId",
+        "uploads",
+        "versioning",
+        "versions",
+        "website",
+    ]
+)
+
+
+def _one_meaning(route: Route, request: Request) -> None:
+    """Refuse parameters that are given twice, and S3 requests that are two operations at once."""
+    names = [name for name, _ in parse_qsl(request.query, keep_blank_values=True)]
+    if route.service == "s3":
+        given = sorted(_SUBRESOURCES.intersection(names))
+        if len(given) > 1:
+            text = f"Conflicting query string parameters: {', '.join(given)}"
+            raise AWSError("InvalidArgument", text, status=400)
+        return
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        body = [name for name, _ in parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)]
+        if "Action" in body or "Action" in names:
+            names += body
+    twice = next((name for name in names if "Action" in names and names.count(name) > 1), None)
+    if twice is not None:
+        raise AWSError("MalformedQueryString", f"The parameter {twice} is given twice.", status=400)
 
 
 class _Queue(msgspec.Struct):

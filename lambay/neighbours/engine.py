@@ -284,3 +284,23 @@ def _reproducible_births(module: Any) -> None:
 @adapt.adapter("moto.core.responses")
 def _account_as_told(module: Any) -> None:
     module.BaseResponse.get_current_account = lambda response: response.headers["x-moto-account-id"]
+
+
+@adapt.adapter("moto.core.responses")
+def _json_is_no_form(module: Any) -> None:
+    """moto takes a JSON body for a form as well, and what it finds there for action and parameters: a message
+    with `&Action=DeleteQueue` in it would delete its queue.
+    """
+    setup, action = module.BaseResponse.setup_class, module.BaseResponse._get_action
+
+    def setup_class(response: Any, *args: Any, **kwargs: Any) -> None:
+        setup(response, *args, **kwargs)
+        if response.headers.get("x-amz-target"):
+            response.querystring = response.data = {}
+
+    def get_action(response: Any) -> Any:
+        # Asked within setup_class already.
+        target = response.headers.get("x-amz-target")
+        return target.rpartition(".")[2] if target else action(response)
+
+    module.BaseResponse.setup_class, module.BaseResponse._get_action = setup_class, get_action

@@ -21,6 +21,7 @@ LAMBDA = f"arn:aws:lambda:eu-west-1:{ACCOUNT}"
 LOGS = f"arn:aws:logs:eu-west-1:{ACCOUNT}"
 FS = "fs-0123456789abcdef0"
 FSAP = "fsap-0123456789abcdef0"
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 TARGETS = {"logs": "Logs_20140328", "sqs": "AmazonSQS"}
 
 
@@ -275,3 +276,28 @@ async def test_whoever_hands_a_role_over_must_be_allowed_to() -> None:
 async def test_input_that_breaks_the_model_is_refused_at_once() -> None:
     with pytest.raises(AWSError):
         await needed(request("lambda", "POST", "/2015-03-31/functions", {"FunctionName": 7}))
+
+
+async def test_whoever_copies_an_object_must_be_allowed_to_read_it() -> None:
+    asked = request("s3", "PUT", "/mine/key", "", **{"x-amz-copy-source": "/theirs/a%20b?versionId=1"})
+    assert await needed(asked) == [
+        ("s3:PutObject", ("arn:aws:s3:::mine/key",)),
+        ("s3:GetObject", ("arn:aws:s3:::theirs/a b",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request("s3", "PUT", "/bucket?acl&policy", "{}"),
+        request("s3", "GET", "/bucket/key?tagging&uploadId=1"),
+        request("sns", "POST", "/", "Action=ListTopics&Action=DeleteTopic", **FORM),
+        request("sns", "POST", "/?Action=DeleteTopic", "Action=ListTopics", **FORM),
+        request("sns", "POST", "/", "Action=Publish&TopicArn=a&TopicArn=b", **FORM),
+        request("iam", "GET", "/?Action=ListUsers&Version=2010-05-08&Action=DeleteUser"),
+    ],
+)
+async def test_a_request_with_two_meanings_is_refused(asked: Request) -> None:
+    with pytest.raises(AWSError) as refused:
+        await needed(asked)
+    assert refused.value.code in ("InvalidArgument", "MalformedQueryString")

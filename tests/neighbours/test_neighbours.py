@@ -56,6 +56,19 @@ async def test_a_queue_url_leads_back_to_us(tmp_path: Path) -> None:
         assert made["QueueUrl"] == f"http://lambay.example:4566/{ACCOUNT}/q"
 
 
+async def test_what_a_json_body_says_is_data_and_no_other_request(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        sqs = connect(neighbours, "sqs")
+        queue, other = [(await sqs.create_queue(QueueName=name))["QueueUrl"] for name in ("q", "other")]
+        text = f"x&Action=DeleteQueue&QueueUrl={other}&y=1"
+        await sqs.send_message(QueueUrl=queue, MessageBody=text)
+        assert (await sqs.receive_message(QueueUrl=queue))["Messages"][0]["Body"] == text
+        assert (await sqs.list_queues())["QueueUrls"] == [queue, other]
+        ssm = connect(neighbours, "ssm")
+        await ssm.put_parameter(Name="/a", Type="String", Value="x&Action=DeleteParameter&Name=/b&y")
+        assert (await ssm.get_parameter(Name="/a"))["Parameter"]["Value"].startswith("x&Action")
+
+
 async def test_aws_managed_policies_exist(tmp_path: Path) -> None:
     async with opened(tmp_path) as neighbours:
         iam = connect(neighbours, "iam")
