@@ -213,6 +213,9 @@ class Environment:
     async def _initialise(self, seconds: float) -> tuple[_Ending, float]:
         """How it ended, and its duration in milliseconds."""
         slot = await self._take_slot(self.spec)
+        if self.ended:
+            await self._end_slot(slot)
+            raise SandboxFailure(f"environment {self.id} was ended before its Init phase")
         self._slot = slot
         self._door = None
         loop = asyncio.get_running_loop()
@@ -240,6 +243,8 @@ class Environment:
         finally:
             self._init = None
         duration_ms = (self._clock.monotonic() - began) * 1000
+        if self.ended:
+            raise SandboxFailure(f"environment {self.id} was ended in its Init phase")
         self._read_output()
         if ending.reason != "ready":
             ending = replace(ending, error_type=self._error_type(ending))

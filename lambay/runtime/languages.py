@@ -28,7 +28,7 @@ PROVIDED = ("provided.al2", "provided.al2023")
 RUNTIMES = (*interpreters.RUNTIMES, *node.RUNTIMES, *PROVIDED)
 
 # What no process can take on that has started already; see ld.so(8), locale(7), mallopt(3).
-_READ_AT_START = ("LD_", "LC_", "LANG", "MALLOC_", "GLIBC_")
+_READ_AT_START = ("LD_", "LC_", "LANG=", "LANGUAGE=", "MALLOC_", "GLIBC_")
 _WRAPPER = "AWS_LAMBDA_EXEC_WRAPPER"
 
 
@@ -38,7 +38,7 @@ class Language:
 
     `waiting` is the command that waits for its function, `commands` what is executed in its place where it
     cannot become the function itself: the first of them whose program is there. `variables` are those of
-    Lambda's that are the same for all functions; `read_at_start` are the prefixes of further ones that only
+    Lambda's that are the same for all functions; `read_at_start` is how further ones (`NAME=`) begin that only
     a new process takes on. `mounts` and `masked` are directories: shown read-only, shown empty.
     """
 
@@ -58,7 +58,7 @@ class Language:
         wrapper = environment.get(_WRAPPER)
         fixed = dict(self.variables)
         fresh = any(
-            name.startswith(self.read_at_start) and fixed.get(name) != value
+            f"{name}=".startswith(self.read_at_start) and fixed.get(name) != value
             for name, value in environment.items()
         )
         if self.becomes_the_function and not fresh and not wrapper:

@@ -437,3 +437,25 @@ async def test_cold_starts_that_are_cancelled_at_any_moment_leave_nothing(tmp_pa
     assert bench.file_server.mounts == {}
     await bench.fleet.stop()
     assert leftovers(bench.settings.tag) == []
+
+
+async def test_a_reset_in_the_midst_of_cold_starts(tmp_path: Path) -> None:
+    bench = await build(tmp_path, warm_slots=0)
+    _, spec = with_file_system(bench, ECHO)
+    for moment in (0, 0.03, 0.1, 0.15, 0.2):
+        starting = [asyncio.create_task(bench.fleet.acquire(spec)) for _ in range(2)]
+        await asyncio.sleep(moment)
+        await bench.fleet.reset()
+        await asyncio.wait(starting)
+        for task in starting:
+            if task.exception() is None:
+                bench.fleet.release(task.result())
+
+    await bench.fleet.reset()
+    await bench.fleet.settled()
+
+    assert bench.fleet.status().environments == {}
+    assert bench.file_server.mounts == {}
+    assert processes(f"lambay-{bench.settings.tag}/") == []
+    await bench.fleet.stop()
+    assert leftovers(bench.settings.tag) == []
