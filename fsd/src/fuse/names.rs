@@ -53,7 +53,7 @@ pub fn lookup(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let (_, parent) = session.parent(request.node())?;
     let found = {
         let name = request.name()?;
-        session.mount.volume.lookup(parent.as_raw_fd(), name)
+        session.mount.volume.intern_name(parent.as_raw_fd(), name)
     };
     let (inode, stat) = match found {
         Ok(found) => found,

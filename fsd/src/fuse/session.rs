@@ -24,6 +24,8 @@ pub const MAX_IO: usize = 1 << 20;
 /// How long names and attributes stay cached when nobody says otherwise: the bound for changes made behind the server's
 /// back, directly in the backing directory. Changes through any mount are seen at once.
 const CACHED: Duration = Duration::from_secs(5);
+/// Long enough for the system call that asked.
+const ONE_CALL: Duration = Duration::from_millis(4);
 /// Interrupts remembered for requests that have not shown up yet.
 const EARLY_INTERRUPTS: usize = 256;
 
@@ -310,13 +312,15 @@ impl Session {
     }
 
     /// How long attributes of `inode` may be kept. `fresh`: the client hears of the inode for the first time, so it could
-    /// not be told yet of a change that another mount makes at this moment.
+    /// not be told yet of a change that another mount makes at this moment; the call that asked may use them, hardly more.
     pub fn attribute_lifetime(&self, inode: &Inode, fresh: bool) -> Duration {
         let shared = || {
             self.mount.volume.mounts() > 1 && !inode.other_watchers(self.mount.number).is_empty()
         };
-        if inode.changes_unseen() || (fresh && shared()) {
+        if inode.changes_unseen() {
             Duration::ZERO
+        } else if fresh && shared() {
+            ONE_CALL
         } else {
             CACHED
         }
