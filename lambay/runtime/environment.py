@@ -43,6 +43,8 @@ SHUTDOWN_SECONDS = 2.0
 _FREEZE_AFTER = 0.02
 _SHIP_AFTER = 0.1
 _TAIL_BYTES = 4096
+# Line ends are white space in JSON, and the end of a header.
+_ONE_LINE = {ord("\r"): " ", ord("\n"): " "}
 
 _log = logging.getLogger("lambay.runtime")
 
@@ -387,9 +389,9 @@ class Environment:
             "Lambda-Runtime-Trace-Id": trace_id,
         }
         if invocation.client_context is not None:
-            headers["Lambda-Runtime-Client-Context"] = invocation.client_context
+            headers["Lambda-Runtime-Client-Context"] = invocation.client_context.translate(_ONE_LINE)
         if invocation.cognito_identity is not None:
-            headers["Lambda-Runtime-Cognito-Identity"] = invocation.cognito_identity
+            headers["Lambda-Runtime-Cognito-Identity"] = invocation.cognito_identity.translate(_ONE_LINE)
         door.answer(HTTPStatus.OK, invocation.event, headers)
         self._extensions.invoke(invocation, deadline_ms, trace_id)
 

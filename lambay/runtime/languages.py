@@ -52,9 +52,7 @@ class Language:
     becomes_the_function: bool = True
 
     def executes(self, environment: Mapping[str, str]) -> list[list[str]] | None:
-        """The commands to choose from for a function with these variables; None if the waiting one becomes
-        it.
-        """
+        """The commands to choose from with these variables; None if the waiting process becomes the function."""
         wrapper = environment.get(_WRAPPER)
         fixed = dict(self.variables)
         fresh = any(

@@ -145,7 +145,7 @@ async def test_the_context_tells_of_the_invocation(bench: Bench) -> None:
     environment = await bench.fleet.acquire(spec)
     asked = invocation(
         spec,
-        client_context='{"custom": {"a": "é"}}',
+        client_context='{"custom":\r\n\r\n{"a": "é"}}',
         cognito_identity='{"cognitoIdentityId": "i", "cognitoIdentityPoolId": "p"}',
     )
 
