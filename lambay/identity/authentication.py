@@ -24,7 +24,7 @@ from lambay.identity.chunks import (
 from lambay.identity.permissions import Permissions
 from lambay.identity.policy import Decision, Verdict
 from lambay.identity.policy.context import Value
-from lambay.identity.principals import IamRecords
+from lambay.identity.principals import IamRecords, Role
 from lambay.identity.refusals import Dialect
 from lambay.identity.sessions import (
     Credentials,
@@ -144,20 +144,18 @@ class Identity:
         No trust policy is asked: that is the caller's business. Raises AWSError NoSuchEntity where IAM has no
         such role.
         """
-        role = await self._iam.role(role_arn)
-        if role is None:
-            name = role_arn.rpartition("/")[2]
-            raise AWSError("NoSuchEntity", f"The role with name {name} cannot be found.", status=404)
+        role = await self._role(role_arn)
+        principal = _session_principal(role, session_name, temporary_access_key_id(role.account))
         return await self.sessions.issue(
             Session(
-                access_key_id=temporary_access_key_id(role.account),
+                access_key_id=principal.access_key_id,
                 secret=secret_access_key(),
                 kind="assumed-role",
-                account=role.account,
-                arn=arn("sts", "", role.account, f"assumed-role/{role.name}/{session_name}"),
-                user_id=f"{role.role_id}:{session_name}",
+                account=principal.account,
+                arn=principal.arn,
+                user_id=principal.user_id,
                 expires=self._clock.time() + duration_s,
-                role_arn=role.arn,
+                role_arn=principal.role_arn,
                 session_name=session_name,
                 source_identity=source_identity,
                 tags=dict(tags or {}),
@@ -166,6 +164,20 @@ class Identity:
                 policy_arns=tuple(policy_arns),
             )
         )
+
+    async def role_principal(self, role_arn: str, session_name: str) -> Principal:
+        """Whoever acts in a session of the role, such as a function that mounts a file system.
+
+        Raises AWSError NoSuchEntity where IAM has no such role.
+        """
+        return _session_principal(await self._role(role_arn), session_name)
+
+    async def _role(self, role_arn: str) -> Role:
+        role = await self._iam.role(role_arn)
+        if role is None:
+            name = role_arn.rpartition("/")[2]
+            raise AWSError("NoSuchEntity", f"The role with name {name} cannot be found.", status=404)
+        return role
 
     async def _authenticate_for_s3(self, request: Request, service: str, operation: str) -> Principal:
         """Without Signature Version 4: S3's older one, or nobody."""
@@ -262,6 +274,18 @@ class Identity:
             raise AWSError("IncompleteBody", f"The body is not aws-chunked: {fault}", status=400) from None
         if not signed:
             raise refusals.altered_chunk(signature)
+
+
+def _session_principal(role: Role, session_name: str, access_key_id: str = "") -> Principal:
+    return Principal(
+        kind="assumed-role",
+        account=role.account,
+        arn=arn("sts", "", role.account, f"assumed-role/{role.name}/{session_name}"),
+        user_id=f"{role.role_id}:{session_name}",
+        access_key_id=access_key_id,
+        role_arn=role.arn,
+        session_name=session_name,
+    )
 
 
 def _explained(verdict: Verdict) -> dict[str, object]:

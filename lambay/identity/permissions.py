@@ -12,6 +12,7 @@ from lambay.aws import Call, Principal
 from lambay.clock import Clock
 from lambay.identity.policy import (
     MalformedPolicy,
+    MountDecision,
     Policies,
     Policy,
     PolicyType,
@@ -19,6 +20,7 @@ from lambay.identity.policy import (
     Verdict,
     context,
     evaluate,
+    mount_decision,
     principal_context,
 )
 from lambay.identity.policy.context import Value
@@ -102,6 +104,7 @@ class Permissions:
         """
         held = await self.held(call.principal)
         own = held.policies
+        trust = _parsed_of_resource(role.arn, role.trust_policy)
         request = Request(
             call.principal,
             "sts:AssumeRole",
@@ -112,7 +115,40 @@ class Permissions:
             resource_policy_type=PolicyType.TRUST,
             federated_by=held.federated_by,
         )
-        return evaluate(request, Policies(own.identity, _trust(role), own.boundary, own.session))
+        return evaluate(request, Policies(own.identity, trust, own.boundary, own.session))
+
+    async def may_mount(
+        self,
+        principal: Principal,
+        file_system_arn: str,
+        file_system_policy: str | None,
+        *,
+        access_point_arn: str | None = None,
+        secure_transport: bool,
+        via_mount_target: bool = True,
+        keys: Mapping[str, Value | None] | None = None,
+    ) -> MountDecision:
+        """What `principal` (see `Identity.role_principal`) may do with a file system that it mounts.
+
+        `file_system_policy` is the policy's JSON text, None where none is set. One that cannot be read denies
+        everything. `keys` are further condition keys, such as `aws:SourceVpc`.
+        """
+        held = await self.held(principal)
+        now = self._clock.time()
+        return mount_decision(
+            file_system_arn,
+            _parsed_of_resource(file_system_arn, file_system_policy) if file_system_policy else None,
+            principal,
+            identity=held.policies.identity,
+            boundary=held.policies.boundary,
+            session=held.policies.session,
+            federated_by=held.federated_by,
+            access_point_arn=access_point_arn,
+            secure_transport=secure_transport,
+            via_mount_target=via_mount_target,
+            tags=held.tags,
+            keys={**_moment(now), **(keys or {})},
+        )
 
     def _context(
         self, call: Call, held: Held, keys: Mapping[str, Value | Iterable[Value] | None]
@@ -122,8 +158,7 @@ class Permissions:
         return {
             **context(
                 {
-                    "aws:CurrentTime": datetime.fromtimestamp(now, UTC).replace(microsecond=0),
-                    "aws:EpochTime": int(now),
+                    **_moment(now),
                     "aws:RequestedRegion": call.region,
                     "aws:SourceIp": call.source_ip or None,
                     "aws:UserAgent": call.headers.get("user-agent"),
@@ -162,13 +197,19 @@ def parsed(name: str, document: str) -> Policy:
 
 
 @lru_cache(maxsize=4096)
-def _parsed_trust(name: str, document: str) -> Policy | None:
+def _parsed_of_resource(name: str, document: str) -> Policy:
+    """The policy of a resource; one that cannot be read denies everybody everything: it might have."""
     try:
         return Policy.parse(document, name=name, attached_to="resource")
     except MalformedPolicy as fault:
-        _log.warning("the trust policy of %s is malformed and trusts nobody: %s", name, fault)
-        return None
+        _log.warning("the policy of %s is malformed and denies everything: %s", name, fault)
+        nothing = {"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*"}}
+        return Policy.parse(nothing, name=f"{name} (malformed: {fault})", attached_to="resource")
 
 
-def _trust(role: Role) -> Policy | None:
-    return _parsed_trust(role.arn, role.trust_policy)
+def _moment(now: float) -> dict[str, Value | None]:
+    """The keys of time; `now` in seconds since the epoch."""
+    return {
+        "aws:CurrentTime": datetime.fromtimestamp(now, UTC).replace(microsecond=0),
+        "aws:EpochTime": int(now),
+    }

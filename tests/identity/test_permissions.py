@@ -223,3 +223,56 @@ async def test_a_role_of_another_account_needs_both_accounts(enforcing, tokens, 
         await tokens.assume_role(call(ANN, "sts"), asked)
     records.attached[ANN.arn] = Attached((("own", policy("sts:AssumeRole")),))
     assert await tokens.assume_role(call(ANN, "sts"), asked)
+
+
+FILE_SYSTEM = f"arn:aws:elasticfilesystem:us-east-1:{ACCOUNT}:file-system/fs-1"
+CLIENT = "elasticfilesystem:Client"
+
+
+async def rights(identity: Identity, role: Any, file_system_policy: str | None = None, **given: Any) -> str:
+    principal = await identity.role_principal(role.arn, "function")
+    decision = await identity.permissions.may_mount(
+        principal, FILE_SYSTEM, file_system_policy, **{"secure_transport": True, **given}
+    )
+    may = (decision.client_mount, decision.client_write, decision.client_root_access)
+    return "".join(letter for letter, has in zip("mwr", may, strict=True) if has)
+
+
+def on_file_system(principal: Any, action: str, effect: str = "Allow", **elements: Any) -> str:
+    statement = {"Effect": effect, "Principal": principal, "Action": action, **elements}
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
+
+
+async def test_what_a_functions_role_may_do_with_a_mount(enforcing, records):
+    role = records.add_role("r")
+    others = on_file_system({"AWS": ANN.arn}, CLIENT + "*")
+    assert await rights(enforcing, role) == "mwr"
+    assert await rights(enforcing, role, others) == ""
+    assert await rights(enforcing, role, on_file_system({"AWS": role.arn}, CLIENT + "Mount")) == "m"
+    records.attached[role.arn] = Attached((("own", policy(CLIENT + "*")),), ("limit", policy(CLIENT + "?o*")))
+    assert await rights(enforcing, role, others) == "mr"
+    secure = {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    only_secure = on_file_system("*", "*", "Deny", **secure)
+    assert await rights(enforcing, role, only_secure) == "mr"
+    assert await rights(enforcing, role, only_secure, secure_transport=False) == ""
+    here = {"Condition": {"StringEquals": {"aws:SourceVpc": "vpc-1"}}}
+    from_here = on_file_system({"AWS": role.arn}, CLIENT + "Mount", **here)
+    assert await rights(enforcing, role, from_here, keys={"aws:SourceVpc": "vpc-1"}) == "mr"
+
+
+async def test_off_only_the_file_systems_policy_can_forbid_a_mount(identity, records):
+    role = records.add_role("r")
+    assert await rights(identity, role, on_file_system({"AWS": ANN.arn}, CLIENT + "*")) == "mwr"
+    assert await rights(identity, role, on_file_system("*", CLIENT + "Write", "Deny")) == "mr"
+
+
+async def test_a_file_system_policy_that_cannot_be_read_lets_nobody_in(enforcing, records):
+    role = records.add_role("r")
+    records.attached[role.arn] = Attached((("own", policy()),))
+    assert await rights(enforcing, role, "{") == ""
+
+
+async def test_a_role_that_is_not_there_has_no_principal(enforcing):
+    with pytest.raises(AWSError) as refused:
+        await enforcing.role_principal(f"arn:aws:iam::{ACCOUNT}:role/gone", "f")
+    assert refused.value.code == "NoSuchEntity"
