@@ -160,7 +160,7 @@ class House:
         call = Call(
             "", named.account, named.region, principal, "lambda", "InvokeFunctionUrl", request.source_ip
         )
-        await self.identity.authorize(call, "lambda:InvokeFunctionUrl")
+        await self.identity.authorize(call, "lambda:InvokeFunctionUrl", [function_arn])
         return principal
 
     async def _serve_inside(self, listening: socket.socket) -> _InsideEndpoint:
