@@ -158,11 +158,15 @@ class TestHeldBack:
         a.kill()
         assert time.monotonic() - begun < 20
 
-    def test_ends_with_an_error_when_its_mount_goes(self, fsd: Server, mount: Mount, waiting: Any) -> None:
+    def test_ends_when_its_mount_goes(self, fsd: Server, mount: Mount, waiting: Any) -> None:
+        """With an error, or short where a part of it was answered before."""
         _, pending = waiting
         fsd.unmount(mount)
-        with pytest.raises(OSError, match=r"."):
-            pending.result(20)
+        try:
+            written = pending.result(20)
+        except OSError:
+            written = 0
+        assert written < 60 * MIB
 
     def test_does_not_hold_up_other_file_systems(
         self, scratch: Path, fsd: Server, actor: Hire, waiting: Any
