@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admission;
 pub mod control;
 pub mod fuse;
 pub mod identity;

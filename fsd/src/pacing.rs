@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Deserialize;
 use serde_json::{json, Value};
 
+use crate::admission::{Admission, Refusal};
 use crate::meter::{metered_thirds, Class};
 use crate::throttle::{client_limit, Ledger, Mode, Nanos, Pace, Performance, Throttle};
 
@@ -75,6 +76,7 @@ pub struct Pacing {
     active: AtomicBool,
     enforce: AtomicBool,
     throttle: Mutex<Option<Throttle>>,
+    admission: Mutex<Admission>,
 }
 
 impl Pacing {
@@ -131,6 +133,16 @@ impl Pacing {
         let span = Pace::span(metered_thirds(class, bytes), limit);
         let mut client = client.lock().unwrap_or_else(PoisonError::into_inner);
         owe(wait.max(client.charge(span, now)));
+    }
+
+    /// Whether one more client may connect beside `present`.
+    pub fn admit(&self, present: usize) -> Result<(), Refusal> {
+        if !self.enforce.load(Relaxed) {
+            return Ok(());
+        }
+        let admission = self.admission.lock();
+        let mut admission = admission.unwrap_or_else(PoisonError::into_inner);
+        admission.admit(present, now())
     }
 
     /// What the metrics show and what must survive a restart; null without limits.

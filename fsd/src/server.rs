@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
+use crate::admission::Refusal;
 use crate::fuse::classic::{self, Devices};
 use crate::fuse::session::{Session, MAX_IO};
 use crate::fuse::uring::Rings;
@@ -53,6 +54,8 @@ pub enum Failure {
     MountExists(String),
     #[error("the volume {volume:?} still has {mounts} mounts")]
     VolumeInUse { volume: String, mounts: usize },
+    #[error("the volume {volume:?} takes no more connections now: {refusal}")]
+    Refused { volume: String, refusal: Refusal },
     #[error(transparent)]
     Root(#[from] RootError),
     #[error("{what}: {errno}")]
@@ -77,6 +80,7 @@ impl Failure {
             Failure::VolumeElsewhere { .. } => "VolumeExists",
             Failure::MountExists(_) => "MountExists",
             Failure::VolumeInUse { .. } => "VolumeInUse",
+            Failure::Refused { .. } => "ConnectionLimitExceeded",
             Failure::Root(RootError::Missing(_)) => "RootDirectoryMissing",
             Failure::Root(RootError::Path(_)) => "RootDirectoryInvalid",
             Failure::Root(RootError::System { .. }) => "RootDirectoryUnusable",
@@ -389,6 +393,13 @@ impl Server {
         if lock(&self.mounts).contains_key(&request.mount) {
             return Err(Failure::MountExists(request.mount.clone()));
         }
+        volume
+            .pacing
+            .admit(volume.mounts())
+            .map_err(|refusal| Failure::Refused {
+                volume: request.volume.clone(),
+                refusal,
+            })?;
         let root = volume.resolve_root(&request.root, request.create.as_ref())?;
         let number = self.next_mount.fetch_add(1, Relaxed);
         let mount = Mount::new(
