@@ -12,17 +12,16 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
 from lambay.clock import Clock
 from lambay.fsd import FsdError
 from lambay.runtime.completion import completed
+from lambay.runtime.environment_log import EnvironmentLog
 from lambay.runtime.extensions import Extensions
 from lambay.runtime.log_shipping import LogShipping
 from lambay.runtime.mounting import mount_file_system
-from lambay.runtime.output import Output
 from lambay.runtime.report import Report, Status, Words, billed, error_object, exit_reason
 from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
 from lambay.runtime.slot import Slot
@@ -41,8 +40,6 @@ from lambay.runtime.variables import environment_variables
 INIT_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
 _FREEZE_AFTER = 0.02
-_SHIP_AFTER = 0.1
-_TAIL_BYTES = 4096
 # Line ends are white space in JSON, and the end of a header.
 _ONE_LINE = {ord("\r"): " ", ord("\n"): " "}
 
@@ -67,7 +64,6 @@ class _Running:
     ending: asyncio.Future[_Ending]
     began: float
     delivered: bool = False
-    tail: str = ""
 
 
 class Environment:
@@ -94,15 +90,14 @@ class Environment:
         self.idle_since = 0.0
         self._clock = clock
         self._file_server = file_server
-        self._shipping = shipping
         self._issue = credentials
         self._take_slot = take_slot
         self._end_slot = end_slot
         self._gone = gone
         self._credentials: Credentials | None = None
         self._words = Words(spec)
+        self._log = EnvironmentLog((spec.account, spec.region, spec.group, self.log_stream), clock, shipping)
         self._slot: Slot | None = None
-        self._output: Output | None = None
         self._door: Door | None = None
         self._init: asyncio.Future[_Ending] | None = None
         self._lost = False
@@ -110,8 +105,6 @@ class Environment:
         self._extensions = Extensions(spec, self._proceed, self._extension_lost)
         self._init_ms: float | None = None
         self._running: _Running | None = None
-        self._events: list[tuple[int, str]] = []
-        self._shipping_due: asyncio.TimerHandle | None = None
         self._mounts = 0
         self._peak_mb = 0
         self._frozen = False
@@ -141,15 +134,14 @@ class Environment:
 
         Raises RuntimeUnavailable, SandboxFailure, MountFailure.
         """
-        line = self._words.init_start(self._now_ms())
-        self._log(line)
+        self._log.write(self._words.init_start(self._log.now_ms))
         self._credentials = await self._issue(self.spec)
         ending, duration_ms = await self._initialise(INIT_SECONDS)
         if ending.reason == "ready":
             self._init_ms = duration_ms
         else:
-            self._log(self._init_report(duration_ms, "init", ending))
-        self._ship()
+            self._log.write(self._init_report(duration_ms, "init", ending))
+        self._log.ship()
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Raises FileSystemLost, and whatever building anew may raise after a failed Init."""
@@ -161,6 +153,7 @@ class Environment:
         running = _Running(invocation, loop.create_future(), self._clock.monotonic())
         timer = loop.call_later(self.spec.timeout_s, self._settle, _Ending("timeout"))
         self._running = running
+        self._log.begin(tail=invocation.tail_log)
         self._thaw()
         try:
             if self._lost or (self._slot is not None and self._slot.exited.done()):
@@ -168,7 +161,7 @@ class Environment:
             if self._slot is None:
                 await self._initialise_again(running)
             else:
-                self._log(self._words.start(self._now_ms(), invocation.request_id))
+                self._log.write(self._words.start(self._log.now_ms, invocation.request_id))
                 self._deliver()
             ending = await running.ending
             return self._conclude(running, ending)
@@ -179,6 +172,7 @@ class Environment:
         finally:
             timer.cancel()
             self._running = None
+            self._log.finish()
 
     def rest(self) -> None:
         """No invocation is due; freeze shortly, so that a busy environment is never slowed by it."""
@@ -199,7 +193,7 @@ class Environment:
             self._init.set_result(killed)
         self._settle(killed)
         await self._leave_slot()
-        self._ship()
+        self._log.ship()
 
     def lose_file_system(self) -> None:
         """The file server died with this environment's mount: nothing here is of use any more."""
@@ -227,8 +221,7 @@ class Environment:
         self._extensions = Extensions(self.spec, self._proceed, self._extension_lost)
         slot.calls = self
         slot.exited.add_done_callback(lambda _: self._exited(slot))
-        self._output = Output(slot.output)
-        loop.add_reader(slot.output, self._read_output)
+        self._log.listen(slot.output)
         try:
             await self._furnish(slot)
             began = self._clock.monotonic()
@@ -247,7 +240,7 @@ class Environment:
         duration_ms = (self._clock.monotonic() - began) * 1000
         if self.ended:
             raise SandboxFailure(f"environment {self.id} was ended in its Init phase")
-        self._read_output()
+        self._log.read()
         if ending.reason != "ready":
             ending = replace(ending, error_type=self._error_type(ending))
             self._peak_mb = slot.group.peak_memory_mb()
@@ -257,7 +250,7 @@ class Environment:
             return ending, duration_ms
         self._extensions.end_registration()
         for name, events in self._extensions.described:
-            self._log(self._words.extension(self._now_ms(), name, events))
+            self._log.write(self._words.extension(self._log.now_ms, name, events))
         slot.group.limit_cpu(self.spec.memory_mb)
         return ending, duration_ms
 
@@ -268,11 +261,11 @@ class Environment:
         ending, duration_ms = await self._initialise(left)
         request_id = running.invocation.request_id
         if ending.reason == "ready":
-            self._log(self._words.start(self._now_ms(), request_id))
+            self._log.write(self._words.start(self._log.now_ms, request_id))
             self._deliver()
             return
-        self._log(self._init_report(duration_ms, "invoke", ending))
-        self._log(self._words.start(self._now_ms(), request_id))
+        self._log.write(self._init_report(duration_ms, "invoke", ending))
+        self._log.write(self._words.start(self._log.now_ms, request_id))
         running.delivered = True
         self._settle(ending)
 
@@ -304,7 +297,7 @@ class Environment:
 
     def _init_report(self, duration_ms: float, phase: str, ending: _Ending) -> str | None:
         error_type = None if ending.reason == "timeout" else ending.error_type
-        return self._words.init_report(self._now_ms(), duration_ms, phase, error_type)
+        return self._words.init_report(self._log.now_ms, duration_ms, phase, error_type)
 
     # The Runtime API's calls
 
@@ -413,9 +406,9 @@ class Environment:
 
     def _conclude(self, running: _Running, ending: _Ending) -> Outcome:
         duration_ms = (self._clock.monotonic() - running.began) * 1000
-        self._read_output(flush=True)
+        self._log.read(flush=True)
         spec, request_id = self.spec, running.invocation.request_id
-        now_ms = self._now_ms()
+        now_ms = self._log.now_ms
         payload, error_type = ending.payload, ending.error_type
         status: Status = "success"
         if ending.reason != "response":
@@ -435,16 +428,15 @@ class Environment:
             error_type=error_type,
             trace_id=running.invocation.trace_id,
         )
-        self._log(self._words.end(request_id))
-        self._log(self._words.report(now_ms, report))
-        self._ship()
+        self._log.write(self._words.end(request_id))
+        self._log.write(self._words.report(now_ms, report))
         if ending.reason == "file-system-lost":
             raise FileSystemLost(f"{spec.function_arn}: the file system's connection ended")
         return Outcome(
             payload=payload,
             error=None if status == "success" else "Unhandled",
             error_type=error_type,
-            log_tail=running.tail.encode()[-_TAIL_BYTES:] if running.invocation.tail_log else None,
+            log_tail=self._log.tail,
             duration_ms=duration_ms,
             billed_ms=report.billed_ms,
             init_ms=init_ms,
@@ -469,13 +461,13 @@ class Environment:
         if self._slot is not None:
             self._slot.kill()
         if ending.reason == "timeout":
-            self._log(self._words.timed_out(self._now_ms(), request_id, spec.timeout_s))
+            self._log.write(self._words.timed_out(self._log.now_ms, request_id, spec.timeout_s))
             message = f"RequestId: {request_id} Error: Task timed out after {spec.timeout_s:.2f} seconds"
             return error_object(error_type, message), "timeout", error_type
         if ending.reason == "file-system-lost":
             return b"", "error", error_type
         reason = exit_reason(ending.status)
-        self._log(self._words.exited(request_id, reason, error_type))
+        self._log.write(self._words.exited(request_id, reason, error_type))
         return error_object(error_type, f"RequestId: {request_id} Error: {reason}"), "error", error_type
 
     def _error_type(self, ending: _Ending) -> str:
@@ -525,7 +517,7 @@ class Environment:
         # Extensions, too, go by the machine's own time.
         self._extensions.shut_down("spindown", int((time.time() + SHUTDOWN_SECONDS) * 1000))
         await slot.ended(slot.beside_the_runtime(), SHUTDOWN_SECONDS)
-        self._read_output(flush=True)
+        self._log.read(flush=True)
 
     async def _leave_slot(self) -> None:
         slot, self._slot = self._slot, None
@@ -534,6 +526,7 @@ class Environment:
         self._frozen = False
         self._door = None
         slot.kill()
+        self._log.stop_listening()
         if self.mount_id is not None:
             mount_id, self.mount_id = self.mount_id, None
             await self._unmount(mount_id)
@@ -544,57 +537,6 @@ class Environment:
             await self._file_server.unmount(mount_id)
         except FsdError as error:
             _log.warning("environment %s: unmount: %s", self.id, error)
-
-    # Logs
-
-    def _read_output(self, *, flush: bool = False) -> None:
-        if self._output is None or self._slot is None or self._slot.output < 0:
-            return
-        events, over = self._output.read()
-        if flush or over:
-            events += self._output.rest()
-        if over:
-            asyncio.get_running_loop().remove_reader(self._slot.output)
-        for event in events:
-            self._log(event)
-        if self._running is None:
-            self._ship()
-        elif events:
-            self._ship_soon()
-        if self._shipping.full and not over:
-            # The function waits on its pipe until there is room again.
-            asyncio.get_running_loop().remove_reader(self._slot.output)
-            self._shipping.when_drained(partial(self._read_on, self._slot))
-
-    def _read_on(self, slot: Slot) -> None:
-        if slot is self._slot and slot.output >= 0:
-            asyncio.get_running_loop().add_reader(slot.output, self._read_output)
-
-    def _log(self, event: str | None) -> None:
-        if event is None:
-            return
-        self._events.append((self._now_ms(), event))
-        running = self._running
-        if running is not None and running.invocation.tail_log:
-            line = event if event.endswith("\n") else f"{event}\n"
-            running.tail = (running.tail + line)[-_TAIL_BYTES:]
-
-    def _ship_soon(self) -> None:
-        """Soon, not now: what an invocation of a moment says is shipped at its end, all at once."""
-        if self._shipping_due is None:
-            self._shipping_due = asyncio.get_running_loop().call_later(_SHIP_AFTER, self._ship)
-
-    def _ship(self) -> None:
-        if self._shipping_due is not None:
-            self._shipping_due.cancel()
-            self._shipping_due = None
-        if self._events:
-            events, self._events = self._events, []
-            spec = self.spec
-            self._shipping.put((spec.account, spec.region, spec.group, self.log_stream), events)
-
-    def _now_ms(self) -> int:
-        return int(self._clock.time() * 1000)
 
 
 def _trace_id() -> str:
