@@ -32,7 +32,7 @@ _RENAMES = ("os.rename", "rename_flags")
 _EARLIER = {
     "os.rename": ("ENOTDIR", "EISDIR", "ENOENT", "EINVAL"),
     "rename_flags": ("ENOTDIR", "EISDIR", "ENOENT", "EEXIST", "EINVAL"),
-    "os.link": ("ENOENT", "EEXIST"),
+    "os.link": ("ENOENT", "EEXIST", "EPERM"),
     "os.unlink": ("EISDIR",),
     "os.rmdir": ("ENOTDIR",),
 }
