@@ -417,17 +417,10 @@ def write_until_full(path: str, chunk: int = 1 << 20) -> tuple[int, str]:
             os.close(fd)
 
 
-def open_many(path: str, count: int) -> int:
-    """How many of `count` opens of one file succeed before an error; all are closed again."""
+def hold_open(path: str, count: int) -> int:
+    """Open one file `count` times and keep all of them; how many that are."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (count + 64, max(count + 64, 20_000)))
-    fds = []
-    try:
-        for _ in range(count):
-            fds.append(os.open(path, os.O_RDONLY))
-    finally:
-        for fd in fds:
-            os.close(fd)
-    return len(fds)
+    return len([os.open(path, os.O_RDONLY) for _ in range(count)])
 
 
 def snapshot(root: bytes) -> dict[bytes, tuple[Any, ...]]:
