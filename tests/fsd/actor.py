@@ -335,6 +335,45 @@ def write_acknowledged(directory: str, name: str, acknowledged: str) -> None:
         number += 1
 
 
+def publish(directory: str, acknowledged: str, times: int) -> None:
+    """Change a value, a size and names, and say beside the mount what has been done."""
+    note = os.open(acknowledged, os.O_WRONLY)
+    value = os.open(f"{directory}/value", os.O_WRONLY)
+    log = os.open(f"{directory}/log", os.O_WRONLY | os.O_APPEND)
+    for number in range(1, times + 1):
+        record = struct.pack("<Q", number)
+        os.pwrite(value, record, 0)
+        os.write(log, record)
+        os.close(os.open(f"{directory}/n{number}", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o644))
+        os.chmod(f"{directory}/value", 0o600 | number & 0o77)
+        if number > 3:
+            os.unlink(f"{directory}/n{number - 3}")
+        os.pwrite(note, record, 0)
+
+
+def observe(directory: str, acknowledged: str, times: int) -> int:
+    """Look through another mount until all is done; how often. What was acknowledged before a look must be seen."""
+    note = os.open(acknowledged, os.O_RDONLY)
+    value = os.open(f"{directory}/value", os.O_RDONLY)
+    looks = done = 0
+    while done < times:
+        (done,) = struct.unpack("<Q", os.pread(note, 8, 0))
+        (seen,) = struct.unpack("<Q", os.pread(value, 8, 0))
+        assert seen >= done, f"value {seen} after {done} was acknowledged"
+        size = os.stat(f"{directory}/log").st_size
+        assert size >= done * 8, f"size {size} after record {done} was acknowledged"
+        if done > 3:
+            gone = f"{directory}/n{done - 3}"
+            assert not os.path.exists(gone), f"{gone} is there after its removal was acknowledged"
+        if done:
+            exists = os.path.exists(f"{directory}/n{done}")
+            (now,) = struct.unpack("<Q", os.pread(note, 8, 0))
+            assert exists or now >= done + 2, f"n{done} is not there after it was acknowledged ({now} by now)"
+        looks += 1
+    assert os.stat(f"{directory}/value").st_mode & 0o777 == 0o600 | times & 0o77
+    return looks
+
+
 def wait_for_size(path: str, size: int) -> None:
     while not os.path.exists(path) or os.path.getsize(path) < size:
         os.sched_yield()

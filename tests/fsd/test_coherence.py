@@ -131,6 +131,23 @@ def test_a_shared_map_sees_the_writes_of_others_or_is_refused(two: Two) -> None:
     assert b("map_read", fb, 8192, 15) == b"through the map"
 
 
+@every_way
+def test_a_private_map_made_after_a_write_shows_it(two: Two) -> None:
+    """As a function maps a model that another one replaced in place, also where the file was open before."""
+    a, here, b, there = two
+    fa = a("open_here", f"{here}/f", os.O_RDWR | os.O_CREAT)
+    a("os.pwrite", fa, bytes(16_384), 0)
+    old = b("open_here", f"{there}/f", os.O_RDONLY)
+    for number in range(1, 20):
+        content = bytes([number]) * 16_384
+        a("os.pwrite", fa, content, 0)
+        fresh = b("open_here", f"{there}/f", os.O_RDONLY)
+        assert b("map_private", fresh, 16_384) == content
+        b("os.close", fresh)
+        a("os.pwrite", fa, content[:-1] + b"!", 0)
+        assert b("map_private", old, 16_384) == content[:-1] + b"!"
+
+
 def test_what_is_placed_beneath_the_mounts_is_seen(fsd: Server, volume: Volume, actor: Hire) -> None:
     """Names that no client has asked for before; what it knows already it may keep for some seconds."""
     mount, a = fsd.mount(volume).path, actor()
@@ -152,6 +169,34 @@ def churn_from(mounts: list[Path], actors: list[Actor], rng: random.Random, seco
         assert counts["done"] > 50, counts
     trees = [each("snapshot", os.fsencode(mount)) for each, mount in zip(actors, mounts, strict=True)]
     assert all(tree == trees[0] for tree in trees)
+
+
+def news(fsd: Server, volume: Volume, actor: Hire, scratch: Path, times: int) -> None:
+    """A writer and observers on three mounts, at the same time; a plain file beside them carries the news."""
+    mounts = [fsd.mount(volume).path for _ in range(3)]
+    note = scratch / "acknowledged"
+    note.write_bytes(bytes(8))
+    (volume.backing / "value").write_bytes(bytes(8))
+    (volume.backing / "log").touch()
+    looks = [actor().begin("observe", str(mount), str(note), times) for mount in mounts]
+    writing = actor().begin("publish", str(mounts[0]), str(note), times)
+    writing.result(600)
+    assert all(pending.result() > 3 for pending in looks)
+
+
+@every_way
+def test_what_was_acknowledged_is_seen_while_others_work(
+    fsd: Server, volume: Volume, actor: Hire, scratch: Path
+) -> None:
+    news(fsd, volume, actor, scratch, times=400)
+
+
+@pytest.mark.soak
+@every_way
+def test_what_was_acknowledged_is_seen_at_length(
+    fsd: Server, volume: Volume, actor: Hire, scratch: Path
+) -> None:
+    news(fsd, volume, actor, scratch, times=10_000)
 
 
 @every_way
