@@ -121,6 +121,8 @@ def evaluate(request: Request, policies: Policies) -> Verdict:
     that nothing allows, or else the first.
     """
     who = caller(request.principal, request.federated_by)
+    if len(request.resources) == 1:
+        return _Evaluation(request, policies, who, request.resources[0]).verdict()
     verdicts = [_Evaluation(request, policies, who, resource).verdict() for resource in request.resources]
     for decision in (Decision.EXPLICIT_DENY, Decision.IMPLICIT_DENY):
         for verdict in verdicts:
@@ -186,23 +188,32 @@ class _Evaluation:
 
     def _explicit_deny(self) -> Verdict | None:
         policies = self._policies
+        action = self._request.action
         resource = policies.resource
         if resource is not None:
-            for statement in resource.covering(self._request.action).denies:
+            for statement in resource.covering(action).denies:
                 if (statement.principal is None or statement.principal.denies(self._who)) and self._applies(
                     statement
                 ):
                     return self._deny(self._resource_type, _Found(resource, statement))
-        boundary = (policies.boundary,) if policies.boundary is not None else ()
-        for policy_type, kind in (
-            (PolicyType.IDENTITY, policies.identity),
-            (PolicyType.BOUNDARY, boundary),
-            (PolicyType.SESSION, policies.session or ()),
-        ):
-            for policy in kind:
-                for statement in policy.covering(self._request.action).denies:
-                    if self._applies(statement):
-                        return self._deny(policy_type, _Found(policy, statement))
+        found = self._denying(policies.identity)
+        if found is not None:
+            return self._deny(PolicyType.IDENTITY, found)
+        if policies.boundary is not None:
+            found = self._denying((policies.boundary,))
+            if found is not None:
+                return self._deny(PolicyType.BOUNDARY, found)
+        if policies.session:
+            found = self._denying(policies.session)
+            if found is not None:
+                return self._deny(PolicyType.SESSION, found)
+        return None
+
+    def _denying(self, policies: Iterable[Policy]) -> _Found | None:
+        for policy in policies:
+            for statement in policy.covering(self._request.action).denies:
+                if statement.applies(self._resource, self._context):
+                    return _Found(policy, statement)
         return None
 
     def _resource_grant(self) -> tuple[Grant, _Found | None]:
@@ -222,7 +233,7 @@ class _Evaluation:
     def _allow(self, policies: Iterable[Policy]) -> _Found | None:
         for policy in policies:
             for statement in policy.covering(self._request.action).allows:
-                if self._applies(statement):
+                if statement.applies(self._resource, self._context):
                     return _Found(policy, statement)
         return None
 
