@@ -61,7 +61,9 @@ class OwnPages:
     async def _require_root(self, request: Request) -> None:
         principal = await self._house.identity.authenticate(request, "lambay")
         if principal.kind != "root":
-            raise AWSError("AccessDenied", f"{request.path} is for the account's root credentials", status=403)
+            raise AWSError(
+                "AccessDenied", f"{request.path} is for the account's root credentials", status=403
+            )
 
     async def _health(self, request: Request) -> Response:
         serving = self._house.fsd.running is not None

@@ -211,9 +211,7 @@ async def _send(
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _stream(
-    chunks: AsyncIterator[bytes], receive: ASGIReceiveCallable, send: ASGISendCallable
-) -> bool:
+async def _stream(chunks: AsyncIterator[bytes], receive: ASGIReceiveCallable, send: ASGISendCallable) -> bool:
     """Whether the client stayed to the end; the chunks' source is closed as soon as it leaves."""
 
     async def pour() -> None:
