@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::sys::file::{Handle, Stat};
@@ -101,8 +101,9 @@ pub struct Inode {
     pub id: u64,
     pub key: Key,
     state: Mutex<State>,
-    /// Open files through which data may change without the server seeing it.
-    unseen_writers: AtomicU32,
+    /// Above 0: open files through which data may change without the server seeing it. Below 0: open files whose data a
+    /// client's kernel caches. There are never both.
+    modes: AtomicI32,
     /// A lock was taken on it at some time: closing has to look.
     pub locked: AtomicBool,
     /// Of a directory: held while a name in it is changed in more than one step.
@@ -119,7 +120,7 @@ impl Inode {
             id,
             key,
             state: Mutex::new(state),
-            unseen_writers: AtomicU32::new(0),
+            modes: AtomicI32::new(0),
             locked: AtomicBool::new(false),
             naming: Mutex::default(),
         }
@@ -165,17 +166,34 @@ impl Inode {
         self.state().watchers.others(mount)
     }
 
-    pub fn unseen_writer_comes(&self) {
-        self.unseen_writers.fetch_add(1, SeqCst);
+    /// False when some client caches the file: then it must not be written unseen.
+    pub fn unseen_writer_comes(&self) -> bool {
+        let more = |modes: i32| (modes >= 0).then(|| modes + 1);
+        self.modes.fetch_update(SeqCst, SeqCst, more).is_ok()
     }
 
     pub fn unseen_writer_goes(&self) {
-        self.unseen_writers.fetch_sub(1, SeqCst);
+        self.modes.fetch_sub(1, SeqCst);
+    }
+
+    /// False when somebody may write the file unseen: then nobody may cache it.
+    pub fn cached_reader_comes(&self) -> bool {
+        let more = |modes: i32| (modes <= 0).then(|| modes - 1);
+        self.modes.fetch_update(SeqCst, SeqCst, more).is_ok()
+    }
+
+    pub fn cached_reader_goes(&self) {
+        self.modes.fetch_add(1, SeqCst);
+    }
+
+    /// Whether a client's kernel may have pages of the file.
+    pub fn cached_somewhere(&self) -> bool {
+        self.modes.load(SeqCst) < 0
     }
 
     /// Whether attributes may change without the server seeing it; nobody may cache them then.
     pub fn changes_unseen(&self) -> bool {
-        self.unseen_writers.load(SeqCst) > 0
+        self.modes.load(SeqCst) > 0
     }
 
     /// Closes the descriptor unless a client has the file open.

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod pacing;
 pub mod server;
 pub mod shards;
+pub mod spreading;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod throttle;

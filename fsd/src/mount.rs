@@ -33,6 +33,8 @@ pub struct OpenFile {
     pub readable: bool,
     /// Reads and writes go past the server.
     pub passthrough: bool,
+    /// The client's kernel caches what it reads.
+    pub cached: bool,
     /// Size when it was opened, for the estimate of what went past.
     pub size_at_open: u64,
     pub mtime_at_open: file::Time,
@@ -236,6 +238,9 @@ impl Mount {
         let ends = file.inode.closed(&file.fd, file.writable);
         if file.writable {
             self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
+        }
+        if file.cached {
+            file.inode.cached_reader_goes();
         }
         if file.passthrough {
             self.passing.fetch_sub(1, Relaxed);

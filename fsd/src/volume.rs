@@ -14,6 +14,7 @@ use crate::inode::{metered_bytes, DescriptorCache, Inode, Key};
 use crate::meter::Meter;
 use crate::pacing::Pacing;
 use crate::shards::Shards;
+use crate::spreading::{Spreader, Telling};
 use crate::sys::file::{self, Stat};
 use crate::sys::Errno;
 use crate::usage::Usage;
@@ -24,6 +25,8 @@ use crate::waiting::Locks;
 pub trait Observer: Send + Sync {
     /// Size, times, mode, owner or links of a file changed.
     fn attributes_changed(&self, inode: u64);
+    /// Content of a file changed. Waits until the client's kernel has dropped its pages; called by the volume's own thread.
+    fn content_changed(&self, inode: u64);
     /// Names in a directory, or the right to search it, changed.
     fn names_changed(&self, directory: u64);
     /// The file's last name is gone: keep nothing open for speed alone.
@@ -67,6 +70,7 @@ pub struct Volume {
     descriptors: Arc<DescriptorCache>,
     pub locks: Locks,
     observers: RwLock<HashMap<u64, Arc<dyn Observer>>>,
+    spreader: Spreader,
     /// Creating a root directory, and counting links, one at a time.
     exclusive: Mutex<()>,
 }
@@ -104,6 +108,7 @@ impl Volume {
             descriptors,
             locks: Locks::default(),
             observers: RwLock::default(),
+            spreader: Spreader::default(),
             exclusive: Mutex::default(),
         })
     }
@@ -304,6 +309,35 @@ impl Volume {
     pub fn attributes_changed(&self, inode: &Inode, by: u64) {
         let others = inode.other_watchers(by);
         self.tell(&others, |observer| observer.attributes_changed(inode.id));
+    }
+
+    /// Calls `answer` once no client has pages of `inodes`, which have just changed, any more.
+    pub fn content_changed(self: &Arc<Volume>, inodes: Vec<Arc<Inode>>, answer: Telling) {
+        let volume = Arc::downgrade(self);
+        self.spreader.spread(Box::new(move || {
+            if let Some(volume) = volume.upgrade() {
+                for inode in inodes {
+                    volume.tell_of_content(&inode);
+                }
+            }
+            answer();
+        }));
+    }
+
+    fn tell_of_content(&self, inode: &Inode) {
+        // Not under the lock of the observers: this waits, and they come and go meanwhile.
+        let observers: Vec<Arc<dyn Observer>> = {
+            let known = self
+                .observers
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            let everyone = inode.other_watchers(u64::MAX);
+            let found = everyone.iter().filter_map(|mount| known.get(mount));
+            found.cloned().collect()
+        };
+        for observer in observers {
+            observer.content_changed(inode.id);
+        }
     }
 
     /// Mount `by` changed names in a directory (and with them its times).

@@ -1,12 +1,14 @@
 //! GETATTR, SETATTR, and how attributes look on the wire.
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::abi::{setattr, Attr, AttrOut, EntryOut, GetattrIn, SetattrIn, GETATTR_FH};
 use super::request::Request;
 use super::session::Session;
 use crate::inode::Inode;
+use crate::spreading;
 use crate::sys::file::{self, FdName, NewTime, Stat, Time};
 use crate::sys::Errno;
 
@@ -134,7 +136,12 @@ pub fn setattr(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
     request.reply(&attr_out(session, &inode, &stat))
 }
 
-fn resize(session: &Session, inode: &Inode, raw: i32, wanted: &SetattrIn) -> Result<(), Errno> {
+fn resize(
+    session: &Session,
+    inode: &Arc<Inode>,
+    raw: i32,
+    wanted: &SetattrIn,
+) -> Result<(), Errno> {
     let mount = &session.mount;
     if wanted.size > LARGEST_FILE {
         return Err(Errno(libc::EFBIG));
@@ -159,6 +166,7 @@ fn resize(session: &Session, inode: &Inode, raw: i32, wanted: &SetattrIn) -> Res
     }
     let after = file::stat_of(raw)?;
     mount.volume.resized(inode, &before, &after);
+    spreading::note(inode);
     Ok(())
 }
 

@@ -13,9 +13,8 @@ use super::abi::{
 };
 use super::dispatch;
 use super::request::{Outcome, Request};
-use super::session::{Responder, Session, MAX_IO};
+use super::session::{Deferral, Responder, Session, MAX_IO};
 use super::uring::Rings;
-use crate::pacing;
 use crate::sys::event::Epoll;
 use crate::sys::{file, pod, Errno};
 
@@ -185,10 +184,10 @@ impl Devices {
                 return;
             }
         };
-        if let Some(time) = pacing::settle() {
+        if let Some(deferral) = Deferral::take() {
             let len = *result.as_ref().unwrap_or(&0);
             let body = buffer.get(start..start + len).unwrap_or_default().to_vec();
-            responder(body).answer_at(time, result);
+            responder(body).answer_after(deferral, result);
             return;
         }
         let body = result.map(|len| buffer.get(start..start + len).unwrap_or_default());

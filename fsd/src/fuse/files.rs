@@ -17,6 +17,7 @@ use crate::inode::Inode;
 use crate::locks::Space;
 use crate::meter::Class;
 use crate::mount::OpenFile;
+use crate::spreading;
 use crate::sys::file::{self, Stat};
 use crate::sys::{pod, Errno};
 
@@ -49,15 +50,24 @@ fn admit(
     }
     let common = (flags & KEPT) as i32 & !libc::O_TRUNC;
     let fd = inode.share(fd, common, mount.identity.number());
-    let backing = if stat.is_file() {
+    let writes = writable(flags);
+    let unseen =
+        stat.is_file() && session.passthrough() && (!writes || inode.unseen_writer_comes());
+    let backing = if unseen {
         session.open_backing(inode, fd.as_raw_fd())
     } else {
         None
     };
+    if unseen && writes && backing.is_none() {
+        inode.unseen_writer_goes();
+    }
+    // A connection that does passthrough must not cache beside it.
+    let cached = stat.is_file() && !writes && !session.passthrough() && inode.cached_reader_comes();
     let open = OpenFile {
+        cached,
         fd,
         inode: Arc::clone(inode),
-        writable: writable(flags),
+        writable: writes,
         readable: readable(flags),
         passthrough: backing.is_some(),
         size_at_open: stat.size(),
@@ -67,7 +77,6 @@ fn admit(
         mount.volume.writing_begins(inode, stat);
         if open.passthrough {
             // From here on attributes may change unseen: nobody caches them, and what is cached goes.
-            inode.unseen_writer_comes();
             mount.volume.attributes_changed(inode, u64::MAX);
         }
     }
@@ -78,6 +87,10 @@ fn admit(
             fh: handle,
             open_flags: flag::PASSTHROUGH,
             backing_id: id,
+        },
+        None if cached => OpenOut {
+            fh: handle,
+            ..OpenOut::default()
         },
         None => OpenOut {
             fh: handle,
@@ -114,6 +127,7 @@ pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
         if argument.open_flags & OPEN_KILL_SUIDGID != 0 {
             session.kill_privileges(raw)?;
         }
+        spreading::note(&inode);
         mount.volume.attributes_changed(&inode, mount.number);
     }
     let out = admit(session, &inode, opened, &stat, argument.flags)?;
@@ -152,7 +166,10 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let made = before.is_none();
     match before {
         None => mount.volume.created(&stat),
-        Some(before) if before.ino() == stat.ino() => mount.volume.resized(&inode, &before, &stat),
+        Some(before) if before.ino() == stat.ino() => {
+            spreading::note(&inode);
+            mount.volume.resized(&inode, &before, &stat);
+        }
         Some(_) => {}
     }
     let out = match admit(session, &inode, fd, &stat, argument.flags) {
@@ -227,6 +244,7 @@ pub fn write(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
         session.kill_privileges(raw)?;
     }
     mount.count(Class::Write, written as u64);
+    spreading::note(&open.inode);
     mount.volume.attributes_changed(&open.inode, mount.number);
     request.reply(&WriteOut {
         size: written as u32,
@@ -305,6 +323,7 @@ pub fn fallocate(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
             argument.length as i64,
         )?;
         mount.volume.settle(&open.inode, raw, false);
+        spreading::note(&open.inode);
         mount.volume.attributes_changed(&open.inode, mount.number);
         Ok(0)
     }))
@@ -344,6 +363,7 @@ pub fn copy_file_range(session: &Arc<Session>, request: &mut Request<'_>) -> Out
         mount.count(Class::Read, copied as u64);
         mount.count(Class::Write, copied as u64);
         mount.volume.settle(&to.inode, to.fd.as_raw_fd(), false);
+        spreading::note(&to.inode);
         mount.volume.attributes_changed(&to.inode, mount.number);
         let written = if wide {
             // `struct fuse_copy_file_range_out` is one 64-bit count, as `struct fuse_lseek_out` is.

@@ -16,6 +16,8 @@ use crate::inode::Inode;
 use crate::later::Later;
 use crate::locks::{self, Ticket};
 use crate::mount::Mount;
+use crate::pacing;
+use crate::spreading;
 use crate::sys::{file, pod, signal, Errno};
 use crate::volume::Observer;
 
@@ -74,10 +76,54 @@ impl Responder {
         }
     }
 
+    /// Answers when nothing stands in the way any more.
+    pub fn answer_after(self, deferral: Deferral, result: Result<usize, Errno>) {
+        let Deferral { time, changed } = deferral;
+        let volume = Arc::clone(&self.session.mount.volume);
+        let answer = move || match time.filter(|time| *time > Instant::now()) {
+            Some(time) => self.answer_at(time, result),
+            None => self.answer(result),
+        };
+        if changed.is_empty() {
+            answer();
+        } else {
+            volume.content_changed(changed, Box::new(answer));
+        }
+    }
+
     /// Answers at `time`, or when a signal ends the client's wait: what was done is done.
     pub fn answer_at(self, time: Instant, result: Result<usize, Errno>) {
         let session = Arc::clone(&self.session);
         session.hold_back(self, time, result);
+    }
+}
+
+/// Why the operation at hand is not answered at once.
+#[derive(Debug)]
+pub struct Deferral {
+    /// A limit holds the answer back until then.
+    time: Option<Instant>,
+    /// What it changed that clients cache.
+    changed: Vec<Arc<Inode>>,
+}
+
+impl Deferral {
+    /// What the operation served last on this thread left; `None` when it may be answered.
+    pub fn take() -> Option<Deferral> {
+        let time = pacing::settle();
+        let changed = spreading::take();
+        (time.is_some() || !changed.is_empty()).then_some(Deferral { time, changed })
+    }
+
+    /// Both reasons of the two halves of an operation.
+    pub fn and(self, other: Option<Deferral>) -> Deferral {
+        let Some(other) = other else {
+            return self;
+        };
+        Deferral {
+            time: self.time.max(other.time),
+            changed: [self.changed, other.changed].concat(),
+        }
     }
 }
 
@@ -455,8 +501,9 @@ impl Session {
     }
 }
 
-impl Observer for Session {
-    fn attributes_changed(&self, inode: u64) {
+impl Session {
+    /// Attributes of an inode, and its pages from `offset` on unless that is negative.
+    fn invalidate(&self, inode: u64, offset: i64) {
         let node = if inode == self.mount.root.id {
             crate::mount::ROOT
         } else {
@@ -464,10 +511,20 @@ impl Observer for Session {
         };
         let body = NotifyInvalInode {
             ino: node,
-            off: -1,
+            off: offset,
             len: 0,
         };
         self.send(0, notify::INVAL_INODE, pod::bytes_of(&body));
+    }
+}
+
+impl Observer for Session {
+    fn attributes_changed(&self, inode: u64) {
+        self.invalidate(inode, -1);
+    }
+
+    fn content_changed(&self, inode: u64) {
+        self.invalidate(inode, 0);
     }
 
     fn names_changed(&self, _directory: u64) {

@@ -8,12 +8,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
 
 use super::dispatch;
 use super::request::{Job, Outcome, Request};
-use super::session::{Responder, Session, MAX_IO};
-use crate::pacing;
+use super::session::{Deferral, Responder, Session, MAX_IO};
 use crate::sys::event::EventFd;
 use crate::sys::ring::{reserve_entries, Completion, EntryMemory, Ring};
 use crate::sys::{cred, mounting, Errno};
@@ -118,8 +116,8 @@ struct SlowWork {
     unique: u64,
     thread: u32,
     slot: RingSlot,
-    /// A limit holds its answer back until then.
-    not_before: Option<Instant>,
+    /// Why it will not be answered at once when it is done.
+    deferral: Option<Deferral>,
 }
 
 #[derive(Default)]
@@ -161,9 +159,12 @@ impl SlowQueue {
                 slot: Some(work.slot),
                 body: Vec::new(),
             };
-            let owed = pacing::settle().max(work.not_before);
-            match owed.filter(|time| *time > Instant::now()) {
-                Some(time) => responder.answer_at(time, result),
+            let deferral = match work.deferral {
+                Some(first) => Some(first.and(Deferral::take())),
+                None => Deferral::take(),
+            };
+            match deferral {
+                Some(deferral) => responder.answer_after(deferral, result),
                 None => responder.answer(result),
             }
         }
@@ -432,8 +433,8 @@ impl Worker {
             Outcome::Reply(result) => result,
             Outcome::Silent => Ok(0),
             Outcome::Slow(job) => {
-                let not_before = pacing::settle();
-                let held = not_before.is_some();
+                let deferral = Deferral::take();
+                let held = deferral.is_some();
                 if held {
                     self.count_parked(token, 1);
                 }
@@ -444,7 +445,7 @@ impl Worker {
                     unique: header.unique,
                     thread: header.pid,
                     slot,
-                    not_before,
+                    deferral,
                 });
                 if held {
                     self.make_room(token);
@@ -466,7 +467,7 @@ impl Worker {
                 return;
             }
         };
-        if let Some(time) = pacing::settle() {
+        if let Some(deferral) = Deferral::take() {
             self.count_parked(token, 1);
             let responder = Responder {
                 session,
@@ -475,7 +476,7 @@ impl Worker {
                 slot: Some(self.slot(token, commit_id, memory, true)),
                 body: Vec::new(),
             };
-            responder.answer_at(time, result);
+            responder.answer_after(deferral, result);
             self.make_room(token);
             return;
         }
