@@ -121,7 +121,7 @@ class House:
 
     async def reset(self) -> None:
         """Empty every service and every file system."""
-        await self.fleet.drain("")
+        await self.fleet.reset()
         await self.host_mounts.stop()
         await self.file_systems.reset()
         await self.store.clear()
