@@ -374,6 +374,54 @@ def observe(directory: str, acknowledged: str, times: int) -> int:
     return looks
 
 
+def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: bool) -> int:
+    """Count up in pages of one's own and look at all pages, by reads and by maps: no count ever goes back.
+
+    `who` is this actor's number of 4; page n belongs to actor n % 4. Returns how many steps were made.
+    """
+    rng = random.Random(seed)
+    # Apart, because what is open for reading alone may be cached.
+    fd, out = os.open(path, os.O_RDONLY), os.open(path, os.O_WRONLY)
+    view = mmap.mmap(fd, pages * 4096, mmap.MAP_SHARED, mmap.PROT_READ) if shared else None
+    seen = [0] * pages
+    steps = 0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        page = rng.randrange(pages)
+        if page % 4 == who and rng.random() < 0.5:
+            seen[page] += 1
+            os.pwrite(out, struct.pack("<Q", seen[page]) * 512, page * 4096)
+        elif view is not None and rng.random() < 0.5:
+            (now,) = struct.unpack_from("<Q", view, page * 4096)
+            assert now >= seen[page], f"page {page} by map: {now} after {seen[page]}"
+            seen[page] = now
+        else:
+            span = rng.randrange(1, 9)
+            content = os.pread(fd, 4096 * span, page * 4096)
+            for n in range(len(content) // 4096):
+                (now,) = struct.unpack_from("<Q", content, n * 4096)
+                assert now >= seen[page + n], f"page {page + n} by read: {now} after {seen[page + n]}"
+                seen[page + n] = now
+        if rng.random() < 0.02:
+            os.close(fd)
+            fd = os.open(path, os.O_RDONLY)
+        steps += 1
+    return steps
+
+
+def may_map_shared(path: str) -> bool:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ).close()
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise
+    finally:
+        os.close(fd)
+    return True
+
+
 def wait_for_size(path: str, size: int) -> None:
     while not os.path.exists(path) or os.path.getsize(path) < size:
         os.sched_yield()

@@ -216,6 +216,36 @@ def test_four_mounts_change_one_directory_at_length(
     churn_from(mounts, [actor() for _ in mounts], rng, seconds=60)
 
 
+def hammer_from(
+    fsd: Server, volume: Volume, actor: Hire, rng: random.Random, seconds: float, pages: int
+) -> None:
+    """Four processes on three mounts write and look at one file; one that hangs is found by its deadline."""
+    (volume.backing / "f").write_bytes(bytes(pages * 4096))
+    (volume.backing / "f").chmod(0o666)
+    mounts = [fsd.mount(volume).path for _ in range(3)]
+    shared = actor()("may_map_shared", f"{mounts[0]}/f")
+    begun = [
+        actor().begin("hammer", f"{mounts[who % 3]}/f", who, rng.randrange(10**9), seconds, pages, shared)
+        for who in range(4)
+    ]
+    assert all(pending.result(seconds + 30) > 20 for pending in begun)
+
+
+@every_way
+def test_no_reader_ever_sees_a_count_go_back(
+    fsd: Server, volume: Volume, actor: Hire, rng: random.Random
+) -> None:
+    hammer_from(fsd, volume, actor, rng, seconds=2, pages=64)
+
+
+@pytest.mark.soak
+@every_way
+def test_no_reader_ever_sees_a_count_go_back_at_length(
+    fsd: Server, volume: Volume, actor: Hire, rng: random.Random
+) -> None:
+    hammer_from(fsd, volume, actor, rng, seconds=40, pages=16)
+
+
 def test_concurrent_creators_of_one_name_agree_on_the_winner(two: Two) -> None:
     a, here, b, there = two
     for number in range(100):
