@@ -32,6 +32,8 @@ from lambay.settings import Settings
 from lambay.store import Store
 
 _SESSION_SECONDS = 12 * 3600
+# A function's request is held in the server's memory whole; larger objects go to S3 in parts.
+_INSIDE_BODY_BYTES = 256 << 20
 
 
 class House:
@@ -69,7 +71,7 @@ class House:
         self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock)
         self.pages = OwnPages(self)
         self._outside = Listener(self.handle)
-        self._inside = Listener(self.handle_inside)
+        self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES)
 
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
