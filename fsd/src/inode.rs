@@ -75,11 +75,11 @@ struct Shared {
 /// What of an inode changes.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Any descriptor of the file: O_PATH, or one that a client opened.
+    /// An O_PATH descriptor of the file. Without one, an open file's will do ([`State::any_fd`]).
     pub fd: Option<Arc<OwnedFd>>,
     /// Used since the descriptor cache last came by.
     pub recent: bool,
-    /// Open files; while there are any, `fd` stays (the file may have no name any more).
+    /// Open files.
     pub opens: u32,
     /// Open files that may write.
     pub write_opens: u32,
@@ -92,6 +92,17 @@ pub struct State {
     shared: Vec<Shared>,
     /// References of mounts and of requests under way; changed under the table's lock alone.
     pub interest: u32,
+}
+
+impl State {
+    /// A descriptor for `*at` calls, attributes and reopening.
+    pub fn any_fd(&mut self) -> Option<Arc<OwnedFd>> {
+        if let Some(fd) = &self.fd {
+            self.recent = true;
+            return Some(Arc::clone(fd));
+        }
+        self.shared.iter().find_map(|shared| shared.fd.upgrade())
+    }
 }
 
 /// One file, directory, link or special file of a volume.
@@ -196,12 +207,9 @@ impl Inode {
         self.modes.load(SeqCst) > 0
     }
 
-    /// Closes the descriptor unless a client has the file open.
+    /// Closes the descriptor that is kept for speed.
     fn let_go(&self) {
-        let mut state = self.state();
-        if state.opens == 0 {
-            state.fd = None;
-        }
+        self.state().fd = None;
     }
 
     /// The descriptor that open files of `identity` with `flags` have in common; `fd`, just opened (and so permitted), is
@@ -226,28 +234,18 @@ impl Inode {
         fd
     }
 
-    /// A client opened the file as `fd`.
-    pub fn opened(&self, fd: &Arc<OwnedFd>, writable: bool) {
+    /// A client opened the file.
+    pub fn opened(&self, writable: bool) {
         let mut state = self.state();
-        if state.opens == 0 || state.fd.is_none() {
-            state.fd = Some(Arc::clone(fd));
-        }
         state.opens += 1;
         state.write_opens += u32::from(writable);
     }
 
-    /// The client's `fd` is closed. True when it was the last one that may write.
-    pub fn closed(&self, fd: &Arc<OwnedFd>, writable: bool) -> bool {
+    /// A client's open file is closed. True when it was the last one that may write.
+    pub fn closed(&self, writable: bool) -> bool {
         let mut state = self.state();
         state.opens = state.opens.saturating_sub(1);
         state.write_opens = state.write_opens.saturating_sub(u32::from(writable));
-        let ours = state.fd.as_ref().is_some_and(|own| Arc::ptr_eq(own, fd));
-        // A descriptor kept open for writing would make executing the file fail with ETXTBSY.
-        let handle = matches!(self.key, Key::Handle(_));
-        let hinders = ours && (writable || state.unlinked);
-        if state.opens == 0 && handle && hinders {
-            state.fd = None;
-        }
         writable && state.write_opens == 0
     }
 }
@@ -324,7 +322,7 @@ impl DescriptorCache {
                 state.recent = false;
                 drop(state);
                 queue.push_back(oldest);
-            } else if state.opens == 0 {
+            } else {
                 state.fd = None;
             }
         }
@@ -346,6 +344,41 @@ pub fn metered_bytes(stat: &Stat) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn inode() -> Inode {
+        Inode::new(2, Key::Pinned { dev: 1, ino: 2 }, None)
+    }
+
+    #[test]
+    fn nobody_caches_what_somebody_writes_unseen() {
+        let inode = inode();
+        assert!(inode.unseen_writer_comes() && inode.unseen_writer_comes());
+        assert!(inode.changes_unseen() && !inode.cached_reader_comes());
+        inode.unseen_writer_goes();
+        inode.unseen_writer_goes();
+        assert!(inode.cached_reader_comes() && inode.cached_somewhere());
+        assert!(!inode.unseen_writer_comes());
+        inode.cached_reader_goes();
+        assert!(!inode.cached_somewhere() && inode.unseen_writer_comes());
+    }
+
+    #[test]
+    fn open_files_share_a_descriptor_by_identity_and_flags() {
+        let inode = inode();
+        let open = || OwnedFd::from(std::fs::File::open("/dev/null").expect("/dev/null"));
+        let first = inode.share(open(), libc::O_RDONLY, 1);
+        assert!(Arc::ptr_eq(&first, &inode.share(open(), libc::O_RDONLY, 1)));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &inode.share(open(), libc::O_RDONLY, 2)
+        ));
+        assert!(!Arc::ptr_eq(&first, &inode.share(open(), libc::O_RDWR, 1)));
+        drop(first);
+        assert!(
+            inode.state().any_fd().is_none(),
+            "closed with its last user"
+        );
+    }
 
     #[test]
     fn watchers_shrink_back() {

@@ -207,7 +207,7 @@ impl Mount {
     }
 
     pub fn add_file(&self, handle: u64, file: OpenFile) {
-        file.inode.opened(&file.fd, file.writable);
+        file.inode.opened(file.writable);
         self.opened.fetch_add(1, Relaxed);
         self.passing
             .fetch_add(usize::from(file.passthrough), Relaxed);
@@ -235,7 +235,7 @@ impl Mount {
 
     fn close(&self, file: &OpenFile) {
         self.opened.fetch_sub(1, Relaxed);
-        let ends = file.inode.closed(&file.fd, file.writable);
+        let ends = file.inode.closed(file.writable);
         if file.writable {
             self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
         }
@@ -254,15 +254,19 @@ impl Mount {
     /// What went past the server is counted when the file is closed: a reader is taken to have read the file once, a writer
     /// to have written what it grew by, or all of it when it changed without growing.
     fn estimate(&self, file: &OpenFile) {
-        let Ok(stat) = file::stat_of(file.fd.as_raw_fd()) else {
-            return;
+        let after = if file.writable {
+            file::stat_of(file.fd.as_raw_fd()).ok()
+        } else {
+            None
         };
-        if file.writable && stat.mtime() != file.mtime_at_open {
-            let grown = stat.size().saturating_sub(file.size_at_open);
-            let written = if grown > 0 { grown } else { stat.size() };
-            self.count_in_requests(Class::Write, written);
-        } else if file.readable {
-            self.count_in_requests(Class::Read, stat.size());
+        match after {
+            Some(stat) if stat.mtime() != file.mtime_at_open => {
+                let grown = stat.size().saturating_sub(file.size_at_open);
+                let written = if grown > 0 { grown } else { stat.size() };
+                self.count_in_requests(Class::Write, written);
+            }
+            _ if file.readable => self.count_in_requests(Class::Read, file.size_at_open),
+            _ => {}
         }
         // Nobody is there to be held back for what is past.
         let _ = pacing::settle();

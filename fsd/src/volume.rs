@@ -234,13 +234,28 @@ impl Volume {
         }
     }
 
+    /// An O_PATH descriptor of the inode that is open as `fd`, kept for what comes next.
+    pub fn path_fd(&self, inode: &Arc<Inode>, fd: RawFd) -> Result<Arc<OwnedFd>, Errno> {
+        if let Some(path) = &inode.state().fd {
+            return Ok(Arc::clone(path));
+        }
+        let reopen = || file::reopen(&self.proc, fd, libc::O_PATH);
+        let path = Arc::new(self.with_descriptors(reopen)?);
+        let mut state = inode.state();
+        if state.fd.is_none() && !state.unlinked {
+            state.fd = Some(Arc::clone(&path));
+            state.recent = true;
+            drop(state);
+            self.descriptors.admit(inode);
+        }
+        Ok(path)
+    }
+
     /// Any descriptor of the inode: good for `*at` calls, attributes and reopening.
     pub fn fd(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>, Errno> {
         {
             let mut state = inode.state();
-            if let Some(fd) = &state.fd {
-                let fd = Arc::clone(fd);
-                state.recent = true;
+            if let Some(fd) = state.any_fd() {
                 return Ok(fd);
             }
         }

@@ -7,9 +7,10 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::sys::{file, Errno};
+use std::sync::Arc;
 
 /// Registrations without an open file that a mount keeps.
-const IDLE: usize = 64;
+const IDLE: usize = 256;
 
 #[derive(Debug)]
 struct Backing {
@@ -28,21 +29,18 @@ pub struct Backings {
 }
 
 impl Backings {
-    /// The registration for one more open file of `inode`. `file` is any descriptor of it.
+    /// The registration for one more open file of `inode`. `path` gives an O_PATH descriptor of it.
     pub fn open(
         &mut self,
         device: RawFd,
-        proc: &OwnedFd,
         inode: u64,
-        file: RawFd,
+        path: impl FnOnce() -> Result<Arc<OwnedFd>, Errno>,
     ) -> Result<i32, Errno> {
         if let Some(backing) = self.by_inode.get_mut(&inode) {
             backing.opens += 1;
             return Ok(backing.id);
         }
-        // The registration outlives the open file; one that could write would keep the file from being executed.
-        let path = file::reopen(proc, file, libc::O_PATH)?;
-        let id = file::backing_open(device, path.as_raw_fd())?;
+        let id = file::backing_open(device, path()?.as_raw_fd())?;
         let backing = Backing {
             id,
             opens: 1,

@@ -28,6 +28,7 @@ pub fn opendir(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
     mount.add_dir(handle, dir);
     request.reply(&OpenOut {
         fh: handle,
+        open_flags: session.directory_caching(),
         ..OpenOut::default()
     })
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::abi::{
-    init, notify, InHeader, InitIn, InitOut, NotifyInvalInode, OutHeader, EPOCH_MINOR,
+    init, notify, open, InHeader, InitIn, InitOut, NotifyInvalInode, OutHeader, EPOCH_MINOR,
     KERNEL_MINOR, KERNEL_VERSION,
 };
 use super::backing::Backings;
@@ -18,7 +18,7 @@ use crate::locks::{self, Ticket};
 use crate::mount::Mount;
 use crate::pacing;
 use crate::spreading;
-use crate::sys::{file, pod, signal, Errno};
+use crate::sys::{file, mounting, pod, signal, Errno};
 use crate::volume::Observer;
 
 /// Largest read or write of one request, in bytes.
@@ -148,6 +148,7 @@ pub struct Session {
     /// Answers that a throughput limit holds back.
     held_back: Mutex<HashMap<u64, HeldBack>>,
     later: Arc<Later>,
+    fine_times: bool,
     phase: Mutex<Phase>,
     phase_changed: Condvar,
     /// The mount itself, for requests of our own; letting go of it lets a detached mount end.
@@ -173,6 +174,7 @@ impl Session {
             parked: Mutex::default(),
             held_back: Mutex::default(),
             later,
+            fine_times: mounting::kernel_at_least(6, 13),
             phase: Mutex::new(Phase::Starting),
             phase_changed: Condvar::new(),
             attachment: Mutex::default(),
@@ -372,15 +374,26 @@ impl Session {
         }
     }
 
+    /// How the client's kernel may cache a directory's records. It compares the directory's times before it uses them,
+    /// which tells every change apart where times asked for are never given twice (multigrain, Linux 6.13).
+    pub fn directory_caching(&self) -> u32 {
+        if self.fine_times {
+            open::CACHE_DIR | open::KEEP_CACHE
+        } else {
+            0
+        }
+    }
+
     // ---- passthrough
 
     /// Registers one more open file of `inode`; `None` when its data has to go through the server.
-    pub fn open_backing(&self, inode: &Inode, file: RawFd) -> Option<i32> {
+    pub fn open_backing(&self, inode: &Arc<Inode>, file: RawFd) -> Option<i32> {
         if !self.passthrough.load(SeqCst) || !self.mount.volume.passthrough.load(SeqCst) {
             return None;
         }
-        let proc = &self.mount.volume.proc;
-        match lock(&self.backings).open(self.device(), proc, inode.id, file) {
+        // The registration outlives the open file; one that could write would keep the file from being executed.
+        let path = || self.mount.volume.path_fd(inode, file);
+        match lock(&self.backings).open(self.device(), inode.id, path) {
             Ok(id) => Some(id),
             Err(errno) => {
                 if matches!(
