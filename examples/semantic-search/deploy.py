@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -141,7 +142,7 @@ def function(
     code = package()
     configuration: dict[str, Any] = {
         "FunctionName": name,
-        "Runtime": "python3.11",
+        "Runtime": f"python3.{sys.version_info.minor}",
         "Role": role_arn,
         "Handler": handler,
         "MemorySize": 1769,
