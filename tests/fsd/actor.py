@@ -269,8 +269,11 @@ def append_records(path: str, who: int, times: int) -> None:
     os.close(fd)
 
 
-def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, int]:
-    """Make, rename, link and remove names where others do so too; what a race explains is no error."""
+def churn(directory: str, seed: int, seconds: float, names: int) -> None:
+    """Make, rename, link and remove names where others do so too; what a race explains is no error.
+
+    At least 50 changes, however long they take.
+    """
     rng = random.Random(seed)
     fine = {
         errno.EEXIST,
@@ -282,7 +285,7 @@ def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, in
         errno.EPERM,
         errno.ESTALE,
     }
-    counts = {"done": 0, "raced": 0}
+    done = 0
     os.chdir(directory)
     until = time.monotonic() + seconds
 
@@ -290,7 +293,7 @@ def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, in
         inner = f"/d{rng.randrange(3)}" if rng.random() < 0.3 else ""
         return f".{inner}/{'d' if rng.random() < 0.3 else 'f'}{rng.randrange(names)}"
 
-    while time.monotonic() < until:
+    while done < 50 or time.monotonic() < until:
         try:
             match rng.randrange(8):
                 case 0:
@@ -309,12 +312,10 @@ def churn(directory: str, seed: int, seconds: float, names: int) -> dict[str, in
                     os.link(path(), path())
                 case 7:
                     os.listdir()
-            counts["done"] += 1
+            done += 1
         except OSError as error:
             if error.errno not in fine:
                 raise
-            counts["raced"] += 1
-    return counts
 
 
 def write_acknowledged(directory: str, name: str, acknowledged: str) -> None:
@@ -335,12 +336,19 @@ def write_acknowledged(directory: str, name: str, acknowledged: str) -> None:
         number += 1
 
 
-def publish(directory: str, acknowledged: str, times: int) -> None:
-    """Change a value, a size and names, and say beside the mount what has been done."""
-    note = os.open(acknowledged, os.O_WRONLY)
+def publish(directory: str, acknowledged: str, times: int, observers: int) -> None:
+    """Change a value, a size and names, and say beside the mount what has been done.
+
+    The note holds 8-byte words: the last number done, the number after which it ended (0 until then), and
+    how often each observer has looked. It ends after `times` changes, or when each observer has looked 20 times if that
+    is later: how the processes are scheduled does not decide how much is seen.
+    """
+    note = os.open(acknowledged, os.O_RDWR)
     value = os.open(f"{directory}/value", os.O_WRONLY)
     log = os.open(f"{directory}/log", os.O_WRONLY | os.O_APPEND)
-    for number in range(1, times + 1):
+    number = 0
+    while number < times or min(struct.unpack(f"<{observers}Q", os.pread(note, 8 * observers, 16))) < 20:
+        number += 1
         record = struct.pack("<Q", number)
         os.pwrite(value, record, 0)
         os.write(log, record)
@@ -349,15 +357,16 @@ def publish(directory: str, acknowledged: str, times: int) -> None:
         if number > 3:
             os.unlink(f"{directory}/n{number - 3}")
         os.pwrite(note, record, 0)
+    os.pwrite(note, struct.pack("<Q", number), 8)
 
 
-def observe(directory: str, acknowledged: str, times: int) -> int:
-    """Look through another mount until all is done; how often. What was acknowledged before a look must be seen."""
-    note = os.open(acknowledged, os.O_RDONLY)
+def observe(directory: str, acknowledged: str, who: int) -> None:
+    """Look through another mount until `publish` has ended. What was acknowledged before a look must be seen."""
+    note = os.open(acknowledged, os.O_RDWR)
     value = os.open(f"{directory}/value", os.O_RDONLY)
-    looks = done = 0
-    while done < times:
-        (done,) = struct.unpack("<Q", os.pread(note, 8, 0))
+    looks = last = 0
+    while not last:
+        done, last = struct.unpack("<QQ", os.pread(note, 16, 0))
         (seen,) = struct.unpack("<Q", os.pread(value, 8, 0))
         assert seen >= done, f"value {seen} after {done} was acknowledged"
         size = os.stat(f"{directory}/log").st_size
@@ -370,14 +379,14 @@ def observe(directory: str, acknowledged: str, times: int) -> int:
             (now,) = struct.unpack("<Q", os.pread(note, 8, 0))
             assert exists or now >= done + 2, f"n{done} is not there after it was acknowledged ({now} by now)"
         looks += 1
-    assert os.stat(f"{directory}/value").st_mode & 0o777 == 0o600 | times & 0o77
-    return looks
+        os.pwrite(note, struct.pack("<Q", looks), 16 + 8 * who)
+    assert os.stat(f"{directory}/value").st_mode & 0o777 == 0o600 | last & 0o77
 
 
-def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: bool) -> int:
+def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: bool) -> None:
     """Count up in pages of one's own and look at all pages, by reads and by maps: no count ever goes back.
 
-    `who` is this actor's number of 4; page n belongs to actor n % 4. Returns how many steps were made.
+    `who` is this actor's number of 4; page n belongs to actor n % 4. At least 50 steps, however long they take.
     """
     rng = random.Random(seed)
     # Apart, because what is open for reading alone may be cached.
@@ -386,7 +395,7 @@ def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: b
     seen = [0] * pages
     steps = 0
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while steps < 50 or time.monotonic() < until:
         page = rng.randrange(pages)
         if page % 4 == who and rng.random() < 0.5:
             seen[page] += 1
@@ -406,7 +415,6 @@ def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: b
             os.close(fd)
             fd = os.open(path, os.O_RDONLY)
         steps += 1
-    return steps
 
 
 def may_map_shared(path: str) -> bool:
