@@ -15,7 +15,7 @@ import msgspec
 from lambay.aws import Arn, AWSError
 from lambay.clock import Clock
 from lambay.functions.names import FunctionName
-from lambay.functions.ports import Neighbours
+from lambay.functions.ports import Activity, Neighbours, Uncounted
 from lambay.functions.records import LATEST, EventInvoke
 from lambay.functions.rendering import iso_timestamp
 from lambay.functions.resources import Resources
@@ -46,7 +46,14 @@ class Ended:
 class Delivery:
     """Sends through the neighbours. A refusal is logged and, as in Lambda, not tried again."""
 
-    def __init__(self, resources: Resources, neighbours: Neighbours, clock: Clock) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        neighbours: Neighbours,
+        clock: Clock,
+        activity: Activity | None = None,
+    ) -> None:
+        self._activity = activity or Uncounted()
         self._resources = resources
         self._neighbours = neighbours
         self._clock = clock
@@ -73,6 +80,7 @@ class Delivery:
             attributes = _dead_letter_attributes(ended) if record is None else {}
             await self._send(arn, body, attributes, ended)
         except (AWSError, ValueError) as error:
+            self._activity.undelivered(ended.name, dead_letter=record is None)
             _log.error(
                 "event %s of %s: %s refused its result: %s", ended.request_id, ended.name.arn, target, error
             )

@@ -22,6 +22,7 @@ from lambay.clock import Clock
 from lambay.functions.delivery import Delivery, Ended
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName
+from lambay.functions.ports import Activity, Uncounted
 from lambay.functions.records import LATEST, EventInvoke
 from lambay.functions.resources import Resources
 from lambay.runtime import Invocation, Outcome
@@ -85,8 +86,15 @@ class EventQueue:
     """Accepts events and invokes with them until each has succeeded or ended in a failure."""
 
     def __init__(
-        self, path: Path, resources: Resources, invoker: Invoker, delivery: Delivery, clock: Clock
+        self,
+        path: Path,
+        resources: Resources,
+        invoker: Invoker,
+        delivery: Delivery,
+        clock: Clock,
+        activity: Activity | None = None,
     ) -> None:
+        self._activity = activity or Uncounted()
         self._database = Database(path, _MIGRATIONS)
         self._resources = resources
         self._invoker = invoker
@@ -143,6 +151,7 @@ class EventQueue:
         number = await self._database.run(
             lambda connection: _insert(connection, row, event, client_context, now)
         )
+        self._activity.event_received(name)
         self._push(Queued(number, *row, client_context, now, now))
 
     async def forget(self, function_key: str) -> None:
@@ -220,6 +229,7 @@ class EventQueue:
                 invoked_arn=queued.name.given_arn,
                 client_context=queued.client_context,
             )
+            self._activity.event_aged(queued.name, self._clock.time() - queued.accepted)
             invoked = await self._invoker.run(target, invocation)
         except AWSError as error:
             await self._refused(queued, event, settings, error)
@@ -286,6 +296,8 @@ class EventQueue:
     ) -> None:
         """Hand the result to its destination, then forget the event."""
         invocations = queued.failures + (1 if condition == "Success" else 0)
+        if condition != "Success":
+            self._activity.event_dropped(queued.name)
         ended = Ended(
             name=queued.name,
             request_id=queued.request_id,

@@ -16,7 +16,7 @@ from lambay.functions.admission import Admission, throttled
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
 from lambay.functions.names import FunctionName, parse
-from lambay.functions.ports import FileSystems, Fleet, MountSource
+from lambay.functions.ports import Activity, FileSystems, Fleet, MountSource, Uncounted
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.records import Version
 from lambay.functions.rendering import environment_key, function_arn
@@ -85,6 +85,7 @@ class Invoker:
         file_systems: FileSystems,
         admission: Admission,
         provisioning: Provisioning,
+        activity: Activity | None = None,
     ) -> None:
         self._resources = resources
         self._code = code
@@ -92,6 +93,7 @@ class Invoker:
         self._file_systems = file_systems
         self._admission = admission
         self._provisioning = provisioning
+        self._activity = activity or Uncounted()
         provisioning.spec_of = self._spec_of
         self._targets: dict[tuple[str, str, str, str | None], Target] = {}
         self._generation = 0
@@ -172,11 +174,18 @@ class Invoker:
         version = chosen.version
         check_active(version)
         pool = self._provisioning.pool(version)
-        if pool is not None and pool.busy >= pool.ready:
+        spilled = pool is not None and pool.busy >= pool.ready
+        if spilled:
             pool = None
-        shared = self._admission.enter(
-            target.name.key, target.place, target.reserved, provisioned=pool is not None
-        )
+        try:
+            shared = self._admission.enter(
+                target.name.key, target.place, target.reserved, provisioned=pool is not None
+            )
+        except AWSError:
+            self._activity.throttled(target.name, version.version)
+            raise
+        self._activity.began(target.name, unreserved=shared)
+        outcome: Outcome | None = None
         if pool is not None:
             pool.busy += 1
         self._admission.begin(chosen.spec.key, chosen.codes)
@@ -191,6 +200,14 @@ class Invoker:
         except EnvironmentFailure as failure:
             raise _refusal(failure, chosen) from failure
         finally:
+            self._activity.ended(
+                target.name,
+                chosen.spec,
+                outcome,
+                unreserved=shared,
+                provisioned=pool.wanted if pool else 0,
+                spilled=spilled,
+            )
             self._admission.leave(target.name.key, target.place, shared)
             self._admission.end(chosen.spec.key)
             if pool is not None:

@@ -33,6 +33,95 @@ class Fleet(Protocol):
         ...
 
 
+class NamedFunction(Protocol):
+    """A function as a caller named it; `qualifier` is a version, an alias or None."""
+
+    @property
+    def account(self) -> str: ...
+    @property
+    def region(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def qualifier(self) -> str | None: ...
+
+
+class Activity(Protocol):
+    """Who counts what functions do. Called in the event loop on every invocation: in microseconds, never raising."""
+
+    def began(self, name: NamedFunction, *, unreserved: bool) -> None:
+        """An invocation was admitted; `unreserved`: in the part of the concurrency that functions share."""
+        ...
+
+    def ended(
+        self,
+        name: NamedFunction,
+        spec: EnvironmentSpec,
+        outcome: Outcome | None,
+        *,
+        unreserved: bool,
+        provisioned: int,
+        spilled: bool,
+    ) -> None:
+        """What `began` is over; no outcome: the function was not run.
+
+        `provisioned` is the size of the pool that it ran in, 0 for none; `spilled`: its pool was busy.
+        """
+        ...
+
+    def throttled(self, name: NamedFunction, version: str) -> None: ...
+
+    def event_received(self, name: NamedFunction) -> None:
+        """An asynchronous event was queued."""
+        ...
+
+    def event_aged(self, name: NamedFunction, seconds: float) -> None:
+        """How long ago an event was queued that is invoked with now."""
+        ...
+
+    def event_dropped(self, name: NamedFunction) -> None:
+        """An event was given up without a successful invocation."""
+        ...
+
+    def undelivered(self, name: NamedFunction, *, dead_letter: bool) -> None:
+        """A dead-letter queue or, else, a destination refused what it was sent."""
+        ...
+
+
+class Uncounted:
+    """The `Activity` of a room that nobody watches."""
+
+    def began(self, name: NamedFunction, *, unreserved: bool) -> None:
+        return
+
+    def ended(
+        self,
+        name: NamedFunction,
+        spec: EnvironmentSpec,
+        outcome: Outcome | None,
+        *,
+        unreserved: bool,
+        provisioned: int,
+        spilled: bool,
+    ) -> None:
+        return
+
+    def throttled(self, name: NamedFunction, version: str) -> None:
+        return
+
+    def event_received(self, name: NamedFunction) -> None:
+        return
+
+    def event_aged(self, name: NamedFunction, seconds: float) -> None:
+        return
+
+    def event_dropped(self, name: NamedFunction) -> None:
+        return
+
+    def undelivered(self, name: NamedFunction, *, dead_letter: bool) -> None:
+        return
+
+
 class Neighbours(Protocol):
     """The services that are not ours, called as boto3 would."""
 

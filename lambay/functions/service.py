@@ -22,7 +22,7 @@ from lambay.functions.layers import LayerOperations
 from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
 from lambay.functions.permissions import PermissionOperations
-from lambay.functions.ports import FileSystems, Fleet, Neighbours, Network
+from lambay.functions.ports import Activity, FileSystems, Fleet, Neighbours, Network
 from lambay.functions.provisioned import ProvisionedOperations
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.queue_pollers import QueuePollers
@@ -71,15 +71,15 @@ class Functions(
         neighbours: Neighbours,
         settings: Settings,
         clock: Clock,
+        activity: Activity | None = None,
     ) -> None:
         resources = Resources(store)
         code = CodeStore(settings.data_dir / "code")
         self._admission = Admission(resources)
         self._provisioning = Provisioning(resources, fleet, clock)
-        invoker = Invoker(resources, code, fleet, file_systems, self._admission, self._provisioning)
-        queue = EventQueue(
-            settings.data_dir / "events.db", resources, invoker, Delivery(resources, neighbours, clock), clock
-        )
+        invoker = Invoker(resources, code, fleet, file_systems, self._admission, self._provisioning, activity)
+        delivery = Delivery(resources, neighbours, clock, activity)
+        queue = EventQueue(settings.data_dir / "events.db", resources, invoker, delivery, clock, activity)
         endpoint = f"http://{settings.host}:{settings.port}"
         room = Room(
             resources=resources,
