@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,8 +15,9 @@ from lambay.api.chain.direct import direct
 from lambay.api.chain.dispatch import Neighbours, dispatch
 from lambay.api.chain.identify import identify
 from lambay.api.chain.refuse import refuse
+from lambay.api.inside import Inside, known
 from lambay.api.router import Router
-from lambay.aws import Service
+from lambay.aws import Principal, Service
 from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.settings import Settings
@@ -39,13 +40,19 @@ class Gateway:
         settings: Settings,
         clock: Clock,
     ) -> None:
+        directed = direct(Router([service.service_name for service in services], settings.region))
+        permitted = authorize(identity, by_policies=settings.iam == "enforce")
+        dispatched = dispatch(services, neighbours)
         self._aws = chain(
             identify(clock),
             refuse,
-            direct(Router([service.service_name for service in services], settings.region)),
+            directed,
             authenticate(identity, settings.account),
-            authorize(identity, by_policies=settings.iam == "enforce"),
-            dispatch(services, neighbours),
+            permitted,
+            dispatched,
+        )
+        self._inside = Inside(
+            chain(directed, known, permitted, dispatched), f"{settings.host}:{settings.port}"
         )
         self._elsewhere = chain(identify(clock), _nothing_here)
 
@@ -57,6 +64,19 @@ class Gateway:
         exchange = Exchange(request, str(uuid.uuid4()))
         handler = self._elsewhere if request.path.startswith(_NOT_AWS) else self._aws
         return await handler(exchange)
+
+    async def call(
+        self,
+        principal: Principal,
+        service: str,
+        operation: str,
+        input: Mapping[str, Any],
+        *,
+        account: str,
+        region: str,
+    ) -> dict[str, Any]:
+        """The output of an operation for one of our own rooms, done as `principal`; see `Inside.call`."""
+        return await self._inside.call(principal, service, operation, input, account=account, region=region)
 
 
 async def _nothing_here(exchange: Exchange, _after: object) -> Response:
