@@ -19,6 +19,7 @@ import msgspec
 
 from lambay.aws import AWSError
 from lambay.clock import Clock
+from lambay.functions import lineage
 from lambay.functions.delivery import Delivery, Ended
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName
@@ -55,6 +56,7 @@ _MIGRATIONS = (
         refusals INTEGER NOT NULL DEFAULT 0
     )
     """,
+    "ALTER TABLE events ADD COLUMN trace_id TEXT",
 )
 
 
@@ -72,6 +74,7 @@ class Queued(msgspec.Struct, frozen=True):
     due: float
     failures: int = 0
     refusals: int = 0
+    trace_id: str | None = None
 
     @property
     def name(self) -> FunctionName:
@@ -137,22 +140,35 @@ class EventQueue:
         return sum(len(heap) for heap in self._waiting.values()) + sum(self._at_work.values())
 
     async def enqueue(
-        self, name: FunctionName, event: bytes, *, request_id: str, client_context: str | None = None
+        self,
+        name: FunctionName,
+        event: bytes,
+        *,
+        request_id: str,
+        client_context: str | None = None,
+        trace_id: str | None = None,
     ) -> None:
         """Accept an event: it is durable when this returns."""
-        # A caller who gives up must not leave an event on disk that nobody knows of.
-        await asyncio.shield(self._accept(name, event, request_id, client_context))
-
-    async def _accept(
-        self, name: FunctionName, event: bytes, request_id: str, client_context: str | None
-    ) -> None:
         now = self._clock.time()
-        row = (name.account, name.region, name.name, name.qualifier or "", request_id)
-        number = await self._database.run(
-            lambda connection: _insert(connection, row, event, client_context, now)
+        queued = Queued(
+            0,
+            name.account,
+            name.region,
+            name.name,
+            name.qualifier or "",
+            request_id,
+            client_context,
+            now,
+            now,
+            trace_id=trace_id,
         )
-        self._activity.event_received(name)
-        self._push(Queued(number, *row, client_context, now, now))
+        # A caller who gives up must not leave an event on disk that nobody knows of.
+        await asyncio.shield(self._accept(queued, event))
+
+    async def _accept(self, queued: Queued, event: bytes) -> None:
+        number = await self._database.run(lambda connection: _insert(connection, queued, event))
+        self._activity.event_received(queued.name)
+        self._push(msgspec.structs.replace(queued, id=number))
 
     async def forget(self, function_key: str) -> None:
         """Drop the waiting events of a function that was deleted."""
@@ -228,6 +244,7 @@ class EventQueue:
                 event=event,
                 invoked_arn=queued.name.given_arn,
                 client_context=queued.client_context,
+                trace_id=queued.trace_id,
             )
             self._activity.event_aged(queued.name, self._clock.time() - queued.accepted)
             invoked = await self._invoker.run(target, invocation)
@@ -246,13 +263,11 @@ class EventQueue:
         if error.code == "ResourceNotFoundException":
             _log.info("event %s: %s: dropped", queued.request_id, error.message)
             await self._remove(queued)
+        elif error.code == "RecursiveInvocationException":
+            _log.warning("event %s: %s: %s", queued.request_id, queued.name.arn, error.message)
+            await self._end(queued, event, "RecursiveInvocation", settings, _as_outcome(error), None)
         elif error.code.startswith("EFS"):
-            outcome = Outcome(
-                payload=msgspec.json.encode({"errorType": error.code, "errorMessage": error.message}),
-                error="Unhandled",
-                error_type=error.code,
-            )
-            await self._failed(queued, event, settings, outcome, None)
+            await self._failed(queued, event, settings, _as_outcome(error), None)
         else:
             delay = min(_FIRST_BACKOFF_S * 2**queued.refusals, _LONGEST_BACKOFF_S)
             await self._again(queued, delay, refusals=queued.refusals + 1)
@@ -310,7 +325,12 @@ class EventQueue:
         for target, record in self._delivery.destinations(ended, settings):
             if target.split(":")[2] == "lambda":
                 name = function_of(target)
-                await self.enqueue(name, msgspec.json.encode(record), request_id=self._delivery.request_id())
+                await self.enqueue(
+                    name,
+                    msgspec.json.encode(record),
+                    request_id=self._delivery.request_id(),
+                    trace_id=_chain(queued),
+                )
             else:
                 await self._delivery.send(ended, target, record)
         await self._remove(queued)
@@ -342,8 +362,22 @@ def _maximum_retries(settings: EventInvoke | None) -> int:
     )
 
 
+def _chain(queued: Queued) -> str:
+    """The trace header that the event's own invocation had, for what follows from it."""
+    return lineage.continued(queued.trace_id, queued.name.arn)[0]
+
+
+def _as_outcome(error: AWSError) -> Outcome:
+    return Outcome(
+        payload=msgspec.json.encode({"errorType": error.code, "errorMessage": error.message}),
+        error="Unhandled",
+        error_type=error.code,
+    )
+
+
 _COLUMNS = (
-    "id, account, region, function, qualifier, request_id, client_context, accepted, due, failures, refusals"
+    "id, account, region, function, qualifier, request_id, client_context, accepted, due, failures, "
+    "refusals, trace_id"
 )
 
 
@@ -356,14 +390,22 @@ def _event(connection: sqlite3.Connection, number: int) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
-def _insert(
-    connection: sqlite3.Connection, row: tuple[str, ...], event: bytes, client_context: str | None, now: float
-) -> int:
+def _insert(connection: sqlite3.Connection, queued: Queued, event: bytes) -> int:
     inserted = connection.execute(
         "INSERT INTO events (account, region, function, qualifier, request_id, event, client_context, "
-        "accepted, due) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*row, event, client_context, now, now),
+        "accepted, due, trace_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            queued.account,
+            queued.region,
+            queued.function,
+            queued.qualifier,
+            queued.request_id,
+            event,
+            queued.client_context,
+            queued.accepted,
+            queued.due,
+            queued.trace_id,
+        ),
     )
     number: Any = inserted.lastrowid
     return int(number)

@@ -86,7 +86,13 @@ class InvokeOperations(Operations):
         context = _client_context(input.get("ClientContext"))
         target = await self._invoker.target(call, input["FunctionName"], input.get("Qualifier"))
         check_active(target.first.version)
-        await self._room.queue.enqueue(target.name, event, request_id=call.request_id, client_context=context)
+        await self._room.queue.enqueue(
+            target.name,
+            event,
+            request_id=call.request_id,
+            client_context=context,
+            trace_id=call.headers.get("x-amzn-trace-id"),
+        )
         return {"StatusCode": 202, "Payload": b""}
 
     async def invoke_async(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 
 from lambay.aws import AWSError, Call
+from lambay.functions import lineage
 from lambay.functions.admission import Admission, throttled
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
@@ -42,13 +43,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Runnable:
-    """A version and what its environments are made from; `source` is where its access point led last."""
+    """A version and what its environments are made from; `mounted` is its file system as it was last."""
 
     version: Version
     spec: EnvironmentSpec
     codes: frozenset[str]
     access_point: str = ""
-    source: MountSource | None = None
+    mounted: Mounted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Target:
     first: Runnable
     second: Runnable | None = None
     weight: float = 0.0
+    ends_loops: bool = True
 
     def choose(self) -> Runnable:
         if self.second is not None and random.random() < self.weight:
@@ -120,7 +122,13 @@ class Invoker:
         function = self._resources.functions[name.key]
         alias = self._resources.alias(name, name.qualifier) if name.qualifier else None
         place = f"{name.account}/{name.region}"
-        target = Target(name, place, function.reserved_concurrency, await self._runnable(first))
+        target = Target(
+            name,
+            place,
+            function.reserved_concurrency,
+            await self._runnable(first),
+            ends_loops=function.recursive_loop == "Terminate",
+        )
         for other, weight in (alias.weights if alias else {}).items():
             second = self._resources.versions[f"{name.key}/{other}"]
             target = dataclasses.replace(target, second=await self._runnable(second), weight=weight)
@@ -167,9 +175,14 @@ class Invoker:
     async def run(self, target: Target, invocation: Invocation) -> Invoked:
         """The outcome, and the version that gave it.
 
-        Raises ResourceConflictException for a function that is not Active, TooManyRequestsException over the
-        concurrency, the four EFS errors, and ServiceException where the host failed.
+        Raises ResourceConflictException for a function that is not Active, RecursiveInvocationException in a
+        loop, TooManyRequestsException over the concurrency, the four EFS errors, and ServiceException where
+        the host failed.
         """
+        trace, count = lineage.continued(invocation.trace_id, target.name.arn)
+        if target.ends_loops:
+            lineage.check(count)
+        invocation = dataclasses.replace(invocation, trace_id=trace)
         chosen = target.choose()
         version = chosen.version
         check_active(version)
@@ -224,35 +237,11 @@ class Invoker:
         return runnable.spec
 
     async def _mounting(self, chosen: Runnable) -> None:
-        """Bring the spec up to date with what EFS says of the access point now."""
-        version = chosen.version
-        try:
-            source = await self._file_systems.mount_source(
-                chosen.access_point, account=version.account, region=version.region
-            )
-        except AWSError as error:
-            _log.info("%s: mount of %s refused: %s", version.key, chosen.access_point, error)
-            raise MountFailure(error.message) from error
-        vpc = version.configuration.vpc
-        if vpc is not None and vpc.zones and not any(_serves(source, zone) for zone in vpc.zones):
-            raise MountConnectivityFailure(f"no mount target is available in {', '.join(vpc.zones)}")
-        if source != chosen.source:
-            create, posix = source.create, source.posix
-            mounted = FileSystemMount(
-                volume=source.volume,
-                mount_path=version.configuration.file_systems[0].local_mount_path,
-                root=source.root,
-                create=CreationInfo(create.uid, create.gid, create.mode) if create else None,
-                posix=PosixUser(posix.uid, posix.gid, posix.gids) if posix else None,
-                read_only=source.read_only,
-                backing=source.backing,
-            )
-            chosen.spec, chosen.source = dataclasses.replace(chosen.spec, file_system=mounted), source
-
-
-def _serves(source: MountSource, zone: str) -> bool:
-    target = source.mount_targets.get(zone)
-    return target is not None and target.state == "available"
+        """Bring the spec up to date with what EFS and IAM say of the mount now."""
+        mounted = await self.mounting.mounted(chosen.version, chosen.mounted)
+        if mounted is not chosen.mounted:
+            chosen.spec = dataclasses.replace(chosen.spec, file_system=mounted.mount)
+            chosen.mounted = mounted
 
 
 def check_active(version: Version) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lambay.runtime import EnvironmentSpec, Invocation, Outcome, Runtime
+from lambay.functions.records import Version
+from lambay.runtime import EnvironmentSpec, FileSystemMount, Invocation, Outcome, Runtime
 
 
 class Fleet(Protocol):
@@ -30,6 +31,13 @@ class Fleet(Protocol):
 
     async def drain(self, key_prefix: str) -> None:
         """End the environments whose spec's key begins so, each once its invocation is over."""
+        ...
+
+    async def permit(self, key_prefix: str, mount: FileSystemMount | None) -> bool:
+        """Living environments' mounts may do what `mount` may from now on; with None they are ended at once.
+
+        Whether there was one.
+        """
         ...
 
 
@@ -181,6 +189,25 @@ class MountSource(Protocol):
     def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
+class MountPermit(Protocol):
+    """What a mount may do; with a `refusal`, the reason, there is none."""
+
+    @property
+    def read_only(self) -> bool: ...
+    @property
+    def root_squash(self) -> bool: ...
+    @property
+    def refusal(self) -> str: ...
+
+
+class MountPermits(Protocol):
+    """Decides what a version's role may do with a file system, by the policies of the moment."""
+
+    async def permit(self, version: Version, source: Any) -> MountPermit:
+        """`source` is what the file systems' `mount_source` gave."""
+        ...
+
+
 class FileSystems(Protocol):
     """Amazon EFS, as far as functions mount it."""
 
@@ -262,3 +289,5 @@ class Trigger(Protocol):
     def source_arn(self) -> str: ...
     @property
     def source_account(self) -> str: ...
+    @property
+    def trace_id(self) -> str: ...

@@ -18,6 +18,7 @@ import msgspec
 
 from lambay.aws import Arn, AWSError
 from lambay.clock import Clock
+from lambay.functions import lineage
 from lambay.functions.event_filter import matches, parse_pattern
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName
@@ -154,6 +155,7 @@ class _Poller:
                 request_id=str(uuid.uuid4()),
                 event=msgspec.json.encode(event),
                 invoked_arn=self._function.given_arn,
+                trace_id=_trace(batch, self._function.arn),
             )
             target = await self._invoker.target_of(self._function)
             invoked = await self._invoker.run(target, invocation)
@@ -243,6 +245,12 @@ def _within_payload(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]
         batches[-1].append(message)
         room -= size
     return batches
+
+
+def _trace(batch: list[dict[str, Any]], function_arn: str) -> str | None:
+    """A batch has one chain of requests: the longest of its messages'."""
+    traces = (message.get("Attributes", {}).get("AWSTraceHeader") for message in batch)
+    return lineage.longest((trace for trace in traces if trace), function_arn)
 
 
 def _attribute(value: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Scheduled:
     source_arn: str
     source_account: str
     principal: str = "events.amazonaws.com"
+    trace_id: str = ""
 
 
 class Schedules:

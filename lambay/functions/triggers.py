@@ -42,4 +42,6 @@ class Triggers(Operations):
         if len(event) > ASYNCHRONOUS_LIMIT:
             _log.warning("an event of %d bytes for %s is too large", len(event), trigger.function_arn)
             return
-        await self._room.queue.enqueue(name, event, request_id=str(uuid.uuid4()))
+        await self._room.queue.enqueue(
+            name, event, request_id=str(uuid.uuid4()), trace_id=trigger.trace_id or None
+        )

@@ -6,6 +6,7 @@ changed is durable; a replay of the journal hands on nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -13,19 +14,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lambay.neighbours import moment
+from lambay.neighbours import moment, traces
 from lambay.neighbours.adapt import adapter
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """An event for a function. `principal` is the service that sends it, `source_arn` its topic, rule or bucket."""
+    """An event for a function. `principal` is the service that sends it, `source_arn` its topic, rule or bucket.
+
+    `trace_id` is the trace header of the request that caused it, empty for none.
+    """
 
     function_arn: str
     event: dict[str, Any]
     principal: str
     source_arn: str
     source_account: str
+    trace_id: str = ""
 
 
 _local = threading.local()
@@ -41,7 +46,7 @@ def take() -> tuple[Invocation, ...]:
 def _catch(invocation: Invocation) -> None:
     if not hasattr(_local, "caught"):
         _local.caught = []
-    _local.caught.append(invocation)
+    _local.caught.append(dataclasses.replace(invocation, trace_id=traces.current()))
 
 
 @adapter("moto.s3.notifications")
