@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lambay.fsd import Create, Fsd, FsdError, Mount, PosixIdentity, supervisor
+from lambay.fsd import Create, Fsd, FsdError, Mount, Permissions, PosixIdentity, supervisor
 from lambay.settings import Settings
 
 SERVER = """
@@ -50,6 +50,8 @@ async def serve(reader, writer):
                 writer.write(b"this is not JSON\\n")
             case "mount":
                 answer(request, {"mount": request["mount"], "device": "0:77", "connection": 999999})
+            case "mount.permit" | "mount.stall" | "mount.resume" | "mount.fail":
+                answer(request, {"mount": request["mount"], "bypassing": 2})
             case "stats":
                 counters = {"read_bytes": 1, "write_bytes": 2, "latency": 0.5}
                 mounts = {f"m-{n}": counters for n in range(9000)}
@@ -135,6 +137,16 @@ async def test_a_mount_goes_over_whole(fsd: Fsd, binary: Path) -> None:
     assert (await fsd.mount(mount("m-1"))).connection == 999999
     assert '"create":{"uid":1,"gid":2,"mode":488}' in journal(binary)
     assert '"posix":{"uid":1000,"gid":1000,"gids":[5,6]}' in journal(binary)
+
+
+async def test_what_a_mount_may_changes_while_it_stands(fsd: Fsd, binary: Path) -> None:
+    await fsd.mount(mount("m-1"))
+    assert (await fsd.permit("m-1", Permissions(read_only=True, root_squash=True))).bypassing == 2
+    for turn in (fsd.stall, fsd.resume, fsd.fail):
+        assert (await turn("m-1")).mount == "m-1"
+    said = journal(binary)
+    assert '"op":"mount.permit","mount":"m-1","read_only":true,"root_squash":true}' in said
+    assert all(f'"op":"mount.{turn}","mount":"m-1"}}' in said for turn in ("stall", "resume", "fail"))
 
 
 async def test_a_mount_that_nobody_waits_for_is_undone(fsd: Fsd, binary: Path) -> None:

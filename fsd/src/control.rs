@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use crate::server::{Failure, LimitVolume, MountRequest, OpenVolume, Server};
+use crate::server::{Failure, LimitVolume, MountRequest, OpenVolume, Permit, Server, Way};
 use crate::sys::event::EventFd;
 use crate::sys::Errno;
 
@@ -214,6 +214,10 @@ fn act(server: &Server, op: &str, request: &Value) -> Result<Value, Failure> {
         "volume.usage" => server.usage(&arguments::<VolumeName>(request)?.volume),
         "mount" => server.mount(&arguments::<MountRequest>(request)?),
         "unmount" => server.unmount(&arguments::<MountName>(request)?.mount),
+        "mount.permit" => server.permit(&arguments::<Permit>(request)?),
+        "mount.stall" => server.turn(&arguments::<MountName>(request)?.mount, Way::Stall),
+        "mount.resume" => server.turn(&arguments::<MountName>(request)?.mount, Way::Resume),
+        "mount.fail" => server.turn(&arguments::<MountName>(request)?.mount, Way::Fail),
         "mount.list" => Ok(server.list()),
         "stats" => Ok(server.stats()),
         "reset" => server.reset(&arguments::<VolumeName>(request)?.volume),

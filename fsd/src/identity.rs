@@ -19,6 +19,21 @@ pub struct Posix {
     pub groups: Vec<u32>,
 }
 
+impl Posix {
+    /// The same user with root's ids squashed, each of them, as an NFS server does for clients without root access.
+    pub fn squashed(&self) -> Posix {
+        let squash = |id| if id == 0 { NOBODY } else { id };
+        Posix {
+            uid: squash(self.uid),
+            gid: squash(self.gid),
+            groups: self.groups.iter().copied().map(squash).collect(),
+        }
+    }
+}
+
+/// NFS' nobody: who root is without root access, and a client without an identity unless it is told otherwise.
+pub const NOBODY: u32 = 65_534;
+
 /// An interned [`Posix`]: equal ones have equal numbers, so that a thread can tell at a glance what it is.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -46,6 +61,10 @@ impl Identity {
         let next = known.len() as u64 + 1;
         let number = *known.entry(posix.clone()).or_insert(next);
         Identity { posix, number }
+    }
+
+    pub fn squashed(&self) -> Identity {
+        Identity::new(self.posix.squashed())
     }
 
     /// Equal for equal identities.

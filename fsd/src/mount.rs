@@ -1,8 +1,12 @@
 //! One client connection: which part of a volume it sees, as whom it acts, what it has open and what it has moved.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
 use crate::inode::Inode;
@@ -58,6 +62,31 @@ pub struct Stream {
     pub used: usize,
 }
 
+/// What the client may do with the file system, whatever POSIX says of its files: IAM's part. Changes live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Permissions {
+    /// No `ClientWrite`: changes fail with EROFS.
+    pub read_only: bool,
+    /// No `ClientRootAccess`: root's ids act as nobody's.
+    pub root_squash: bool,
+    /// No `ClientMount` any more: everything fails with EACCES.
+    pub denied: bool,
+}
+
+const READ_ONLY: u8 = 1;
+const ROOT_SQUASH: u8 = 2;
+const DENIED: u8 = 4;
+
+impl Permissions {
+    fn bits(self) -> u8 {
+        let bit = |set, bit| if set { bit } else { 0 };
+        bit(self.read_only, READ_ONLY)
+            | bit(self.root_squash, ROOT_SQUASH)
+            | bit(self.denied, DENIED)
+    }
+}
+
 #[derive(Debug)]
 pub struct Mount {
     /// The supervisor's name for it.
@@ -65,9 +94,12 @@ pub struct Mount {
     /// Unique in this process; names the client in the lock table.
     pub number: u64,
     pub volume: Arc<Volume>,
-    pub identity: Identity,
+    identity: Identity,
+    squashed: Identity,
+    permissions: AtomicU8,
     pub root: Arc<Inode>,
     pub root_mode: u32,
+    /// The client asked for a read-only mount: its own kernel refuses changes.
     pub read_only: bool,
     pub meter: Meter,
     /// This client's own rate, beside the volume's.
@@ -79,6 +111,7 @@ pub struct Mount {
     ended: AtomicBool,
     opened: AtomicUsize,
     passing: AtomicUsize,
+    passing_writers: AtomicUsize,
 }
 
 impl Mount {
@@ -98,7 +131,9 @@ impl Mount {
             name: name.to_owned(),
             number,
             volume,
+            squashed: identity.squashed(),
             identity,
+            permissions: AtomicU8::new(0),
             root,
             root_mode: stat.mode(),
             read_only,
@@ -111,7 +146,65 @@ impl Mount {
             ended: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
             passing: AtomicUsize::new(0),
+            passing_writers: AtomicUsize::new(0),
         })
+    }
+
+    // ---- who it is and what it may
+
+    /// Whom its requests act as now.
+    pub fn identity(&self) -> &Identity {
+        if self.permissions.load(Relaxed) & ROOT_SQUASH == 0 {
+            &self.identity
+        } else {
+            &self.squashed
+        }
+    }
+
+    /// From the next request on. What is under way may still be done.
+    pub fn permit(&self, permissions: Permissions) {
+        self.permissions.store(permissions.bits(), SeqCst);
+    }
+
+    pub fn permissions(&self) -> Permissions {
+        let bits = self.permissions.load(Relaxed);
+        Permissions {
+            read_only: bits & READ_ONLY != 0,
+            root_squash: bits & ROOT_SQUASH != 0,
+            denied: bits & DENIED != 0,
+        }
+    }
+
+    /// # Errors
+    /// EACCES where the client may do nothing at all any more.
+    pub fn may_read(&self) -> Result<(), Errno> {
+        if self.permissions.load(Relaxed) & DENIED == 0 {
+            Ok(())
+        } else {
+            Err(Errno(libc::EACCES))
+        }
+    }
+
+    /// # Errors
+    /// EROFS where the client may not change anything, as EFS answers.
+    pub fn may_change(&self) -> Result<(), Errno> {
+        self.may_read()?;
+        if self.permissions.load(Relaxed) & READ_ONLY == 0 {
+            Ok(())
+        } else {
+            Err(Errno(libc::EROFS))
+        }
+    }
+
+    /// Open files whose data goes past the server, so that what `permissions` forbid cannot be stopped there.
+    pub fn bypassing(&self, permissions: Permissions) -> usize {
+        if permissions.denied {
+            self.passing.load(Relaxed)
+        } else if permissions.read_only {
+            self.passing_writers.load(Relaxed)
+        } else {
+            0
+        }
     }
 
     pub fn count(&self, class: Class, bytes: u64) {
@@ -211,6 +304,8 @@ impl Mount {
         self.opened.fetch_add(1, Relaxed);
         self.passing
             .fetch_add(usize::from(file.passthrough), Relaxed);
+        self.passing_writers
+            .fetch_add(usize::from(file.passthrough && file.writable), Relaxed);
         let mut piece = self.files.piece(&handle);
         if self.ended.load(SeqCst) {
             drop(piece);
@@ -245,6 +340,7 @@ impl Mount {
         if file.passthrough {
             self.passing.fetch_sub(1, Relaxed);
             if file.writable {
+                self.passing_writers.fetch_sub(1, Relaxed);
                 file.inode.unseen_writer_goes();
             }
             self.estimate(file);
@@ -289,6 +385,12 @@ impl Mount {
     /// Open files whose data goes past the server.
     pub fn passthrough_files(&self) -> usize {
         self.passing.load(Relaxed)
+    }
+
+    /// The files that the client's kernel may have pages of because they are open.
+    pub fn cached_files(&self) -> Vec<Arc<OpenFile>> {
+        self.files
+            .collect(|file| file.cached.then(|| Arc::clone(file)))
     }
 
     pub fn add_dir(&self, handle: u64, dir: OpenDir) {

@@ -13,10 +13,10 @@ use crate::admission::Refusal;
 use crate::fuse::classic::{self, Devices};
 use crate::fuse::session::{Session, MAX_IO};
 use crate::fuse::uring::Rings;
-use crate::identity::{Identity, Posix};
+use crate::identity::{Identity, Posix, NOBODY};
 use crate::inode::DescriptorCache;
 use crate::later::Later;
-use crate::mount::Mount;
+use crate::mount::{Mount, Permissions};
 use crate::pacing::{self, Limits};
 use crate::sys::mounting::{self, FuseMount};
 use crate::sys::{cred, ring, Errno};
@@ -143,16 +143,33 @@ pub struct MountRequest {
     pub posix: Option<PosixUser>,
     #[serde(default)]
     pub anonymous: Option<PosixUser>,
+    /// The client's own wish, for the life of the mount; what it may do is in `permissions`.
     #[serde(default)]
     pub read_only: bool,
+    #[serde(default)]
+    pub permissions: Permissions,
+}
+
+/// What a client may do from now on.
+#[derive(Debug, Deserialize)]
+pub struct Permit {
+    pub mount: String,
+    #[serde(flatten)]
+    pub permissions: Permissions,
+}
+
+/// What becomes of a client's way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Stall,
+    Resume,
+    Fail,
 }
 
 fn whole_volume() -> String {
     "/".to_owned()
 }
 
-/// NFS' nobody: who a client without an identity is, unless the request says otherwise.
-const NOBODY: u32 = 65_534;
 /// Secondary groups of an access point's POSIX user.
 const MOST_GROUPS: usize = 16;
 
@@ -411,6 +428,7 @@ impl Server {
             request.read_only,
         )
         .map_err(Failure::system("root directory"))?;
+        mount.permit(request.permissions);
         let root_mode = mount.root_mode;
         let device = classic::open_device().map_err(Failure::system("/dev/fuse"))?;
         let want_rings = self.rings.as_ref().map_or(0, |rings| rings.len());
@@ -501,6 +519,33 @@ impl Server {
         }
     }
 
+    fn session(&self, name: &str) -> Result<Arc<Session>, Failure> {
+        let mounts = lock(&self.mounts);
+        let found = mounts
+            .get(name)
+            .map(|attached| Arc::clone(&attached.session));
+        found.ok_or_else(|| Failure::MountUnknown(name.to_owned()))
+    }
+
+    /// Changes what a client may do, at once. `bypassing` open files go on past the server until they are closed.
+    pub fn permit(&self, request: &Permit) -> Result<Value, Failure> {
+        let session = self.session(&request.mount)?;
+        let bypassing = session.permit(request.permissions);
+        Ok(json!({"mount": request.mount, "bypassing": bypassing}))
+    }
+
+    /// Stalls, resumes or fails a client's requests. `bypassing` as in [`Server::permit`].
+    pub fn turn(&self, name: &str, way: Way) -> Result<Value, Failure> {
+        let session = self.session(name)?;
+        match way {
+            Way::Stall => session.stall(),
+            Way::Resume => session.resume(),
+            Way::Fail => session.fail(),
+        }
+        let bypassing = session.mount.passthrough_files();
+        Ok(json!({"mount": name, "bypassing": bypassing}))
+    }
+
     pub fn list(&self) -> Value {
         let mounts: Vec<Value> = lock(&self.mounts)
             .iter()
@@ -512,6 +557,8 @@ impl Server {
                     "device": format!("{}:{}", attached.device.0, attached.device.1),
                     "connection": attached.device.1,
                     "read_only": attached.session.mount.read_only,
+                    "permissions": attached.session.mount.permissions(),
+                    "way": attached.session.link_name(),
                 })
             })
             .collect();
@@ -537,6 +584,7 @@ impl Server {
             counts["volume"] = json!(mount.volume.name);
             counts["passthrough_files"] = json!(mount.passthrough_files());
             counts["open_files"] = json!(mount.open_files());
+            counts["unserved"] = json!(attached.session.unserved());
             counts["known_inodes"] = json!(mount.known());
             counts["locks"] = json!(mount.volume.locks.held_by_mount(mount.number));
             mounts.insert(name.clone(), counts);

@@ -78,6 +78,16 @@ impl<K: Hash + Eq, V> Shards<K, V> {
             .collect()
     }
 
+    /// What `pick` makes of the values.
+    pub fn collect<T>(&self, pick: impl Fn(&V) -> Option<T>) -> Vec<T> {
+        let mut found = Vec::new();
+        for piece in &self.0 {
+            let piece = piece.lock().unwrap_or_else(PoisonError::into_inner);
+            found.extend(piece.values().filter_map(&pick));
+        }
+        found
+    }
+
     pub fn len(&self) -> usize {
         self.0
             .iter()

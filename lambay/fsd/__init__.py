@@ -12,10 +12,12 @@ from lambay.fsd.protocol import (
     Limits,
     Mount,
     Mounted,
+    Permissions,
     PosixIdentity,
     Report,
     Stats,
     Throughput,
+    Turned,
     Usage,
 )
 from lambay.fsd.supervisor import Fsd
@@ -30,9 +32,11 @@ __all__ = [
     "Limits",
     "Mount",
     "Mounted",
+    "Permissions",
     "PosixIdentity",
     "Report",
     "Stats",
     "Throughput",
+    "Turned",
     "Usage",
 ]

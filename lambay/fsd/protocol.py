@@ -50,10 +50,23 @@ class Create(msgspec.Struct, frozen=True):
     mode: int
 
 
+class Permissions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What IAM leaves a connection, whatever POSIX says of the files.
+
+    `read_only` (no ClientWrite): changes fail with EROFS. `root_squash` (no ClientRootAccess): uid and gid 0
+    act as 65534. `denied` (no ClientMount any more): everything fails with EACCES.
+    """
+
+    read_only: bool = False
+    root_squash: bool = False
+    denied: bool = False
+
+
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
     """One client connection to make. `root` is a path in the volume, `mountpoint` an existing directory here.
 
-    `root` absent and `create` None fails with the code `RootDirectoryMissing`.
+    `root` absent and `create` None fails with the code `RootDirectoryMissing`. `read_only` is the client's own
+    wish and lasts as long as the mount; `permissions` may change while it stands.
     """
 
     mount: str
@@ -64,6 +77,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     posix: PosixIdentity | None = None
     anonymous: Identity = Identity(65534, 65534)
     read_only: bool = False
+    permissions: Permissions = Permissions()
 
 
 class Mounted(msgspec.Struct, frozen=True):
@@ -73,6 +87,17 @@ class Mounted(msgspec.Struct, frozen=True):
     device: str
     connection: int
     passthrough: bool = False
+
+
+class Turned(msgspec.Struct, frozen=True):
+    """A mount that was permitted, stalled, resumed or failed.
+
+    `bypassing` is the number of its open files that the kernel reads and writes past the server: the change
+    does not reach them until they are closed, or the processes that have them open end.
+    """
+
+    mount: str
+    bypassing: int = 0
 
 
 class Ledger(msgspec.Struct, frozen=True):

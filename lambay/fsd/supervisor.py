@@ -17,7 +17,19 @@ import msgspec
 from lambay.fsd.connection import Connection, FsdError
 from lambay.fsd.fuse_mounts import abort_mounts, end_mounts
 from lambay.fsd.process import end_earlier, forward_log, forward_output, kill, until_serving
-from lambay.fsd.protocol import Hello, Ledger, Limited, Limits, Mount, Mounted, Report, Stats, Usage
+from lambay.fsd.protocol import (
+    Hello,
+    Ledger,
+    Limited,
+    Limits,
+    Mount,
+    Mounted,
+    Permissions,
+    Report,
+    Stats,
+    Turned,
+    Usage,
+)
 from lambay.settings import Settings
 
 R = TypeVar("R")
@@ -33,6 +45,7 @@ _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 5.0
 # A server that lived this long had started well: its death begins a new series of attempts.
 _HEALTHY_SECONDS = 10.0
+
 
 OnDeath = Callable[[Sequence[str]], None]
 
@@ -174,6 +187,22 @@ class Fsd:
             # No mount outlives its server.
             if error.code not in ("ServerDied", "NotRunning"):
                 raise
+
+    async def permit(self, mount: str, permissions: Permissions) -> Turned:
+        """Change what a mount may do, from its next request on. `MountNotFound` where it does not stand."""
+        return await self._call("mount.permit", {"mount": mount, **msgspec.to_builtins(permissions)}, Turned)
+
+    async def stall(self, mount: str) -> Turned:
+        """Leave the mount's requests unserved: they wait until `resume` or `fail`, and a signal ends the wait."""
+        return await self._call("mount.stall", {"mount": mount}, Turned)
+
+    async def resume(self, mount: str) -> Turned:
+        """Serve what waits, and what comes."""
+        return await self._call("mount.resume", {"mount": mount}, Turned)
+
+    async def fail(self, mount: str) -> Turned:
+        """Fail what waits and what comes with EIO, and release the mount's locks."""
+        return await self._call("mount.fail", {"mount": mount}, Turned)
 
     def mounts_of(self, volume: str) -> list[str]:
         """The ids of the volume's mounts that stand or are being made."""

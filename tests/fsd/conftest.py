@@ -107,6 +107,7 @@ class Server:
         create: tuple[int, int, int] | None = None,
         read_only: bool = False,
         anonymous: tuple[int, int] = (65534, 65534),
+        permissions: dict[str, bool] | None = None,
     ) -> Mount:
         """A mount that acts as `uid`:`gid`; `uid=None` is a mount without a POSIX user."""
         name = f"m-{next(self._numbers)}"
@@ -124,6 +125,7 @@ class Server:
             posix=posix,
             anonymous={"uid": anonymous[0], "gid": anonymous[1]},
             read_only=read_only,
+            permissions=permissions or {},
         )
         self.mounts[name] = Mount(name, path, answer["connection"])
         return self.mounts[name]

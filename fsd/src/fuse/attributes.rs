@@ -78,7 +78,7 @@ pub fn setattr(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
     let mount = &session.mount;
     let (inode, fd) = mount.fd(request.node())?;
     let raw = fd.as_raw_fd();
-    mount.identity.assume()?;
+    mount.identity().assume()?;
     let has = |bit| wanted.valid & bit != 0;
 
     if has(setattr::UID) || has(setattr::GID) {
@@ -174,7 +174,7 @@ impl Session {
     /// What a write takes away from a program: the set-user-id bit, and the set-group-id bit where the group may execute.
     /// The backing file system does it by itself unless the mount acts as root.
     pub fn kill_privileges(&self, raw: i32) -> Result<(), Errno> {
-        if self.mount.identity.uid() != 0 {
+        if self.mount.identity().uid() != 0 {
             return Ok(());
         }
         let mode = file::stat_of(raw)?.mode();

@@ -12,6 +12,7 @@ use super::abi::{
     fixed_size, opcode, BatchForgetIn, ForgetIn, ForgetOne, InHeader, InitIn, InterruptIn,
 };
 use super::dispatch;
+use super::link::{State, Unserved};
 use super::request::{Outcome, Request};
 use super::session::{Deferral, Responder, Session, MAX_IO};
 use super::uring::Rings;
@@ -149,49 +150,8 @@ impl Devices {
                     session.interrupt(argument.unique);
                 }
             }
-            _ => self.answer(session, &header, buffer, n),
+            _ => answer(session, &header, buffer, n),
         }
-    }
-
-    fn answer(&self, session: &Arc<Session>, header: &InHeader, buffer: &mut [u8], n: usize) {
-        let fixed_len = fixed_size(header.opcode);
-        let start = HEADER + fixed_len;
-        if n < start {
-            session.reply(header.unique, Err(Errno(libc::EINVAL)));
-            return;
-        }
-        let mut fixed = [0u8; 128];
-        fixed[..fixed_len].copy_from_slice(&buffer[HEADER..start]);
-        let request = Request {
-            header: *header,
-            fixed: &fixed,
-            buffer: &mut buffer[start..],
-            len: n - start,
-        };
-        let responder = |body: Vec<u8>| Responder {
-            session: Arc::clone(session),
-            unique: header.unique,
-            thread: header.pid,
-            slot: None,
-            body,
-        };
-        let result = match dispatch::serve(session, request) {
-            Outcome::Reply(result) => result,
-            Outcome::Slow(job) => job(&mut buffer[start..]),
-            Outcome::Silent => return,
-            Outcome::Park(lock) => {
-                session.park(lock, responder(Vec::new()));
-                return;
-            }
-        };
-        if let Some(deferral) = Deferral::take() {
-            let len = *result.as_ref().unwrap_or(&0);
-            let body = buffer.get(start..start + len).unwrap_or_default().to_vec();
-            responder(body).answer_after(deferral, result);
-            return;
-        }
-        let body = result.map(|len| buffer.get(start..start + len).unwrap_or_default());
-        session.reply(header.unique, body);
     }
 
     /// Connections served now.
@@ -205,6 +165,89 @@ impl Devices {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn answer(session: &Arc<Session>, header: &InHeader, buffer: &mut [u8], n: usize) {
+    let fixed_len = fixed_size(header.opcode);
+    let start = HEADER + fixed_len;
+    if n < start {
+        session.reply(header.unique, Err(Errno(libc::EINVAL)));
+        return;
+    }
+    let mut fixed = [0u8; 128];
+    fixed[..fixed_len].copy_from_slice(&buffer[HEADER..start]);
+    let len = n - start;
+    match session.way(header.opcode) {
+        State::Up => perform(session, header, &fixed, &mut buffer[start..], len),
+        State::Failed => session.reply(header.unique, Err(Errno(libc::EIO))),
+        State::Stalled => session.keep(Unserved {
+            responder: responder(session, header, Vec::new()),
+            header: *header,
+            fixed: Box::new(fixed),
+            len,
+            body: buffer[start..n].to_vec(),
+        }),
+    }
+}
+
+/// Serves a request that had to wait, with its variable part in `body`, on a thread of its own: it may wait for the disk.
+pub fn serve_later(session: &Arc<Session>, header: &InHeader, fixed: &[u8; 128], body: &[u8]) {
+    let (session, header, fixed) = (Arc::clone(session), *header, *fixed);
+    let unique = header.unique;
+    let len = body.len();
+    let mut buffer = vec![0u8; BUFFER.max(len)];
+    buffer[..len].copy_from_slice(body);
+    let waiting = Arc::clone(&session);
+    let spawned = std::thread::Builder::new()
+        .name("fuse-resumed".to_owned())
+        .spawn(move || perform(&session, &header, &fixed, &mut buffer, len));
+    if let Err(error) = spawned {
+        tracing::error!(%error, "a request that waited could not be served");
+        waiting.reply(unique, Err(Errno(libc::EIO)));
+    }
+}
+
+fn responder(session: &Arc<Session>, header: &InHeader, body: Vec<u8>) -> Responder {
+    Responder {
+        session: Arc::clone(session),
+        unique: header.unique,
+        thread: header.pid,
+        slot: None,
+        body,
+    }
+}
+
+/// Serves a request and answers it. `buffer` holds the variable part and takes the reply's body.
+fn perform(
+    session: &Arc<Session>,
+    header: &InHeader,
+    fixed: &[u8; 128],
+    buffer: &mut [u8],
+    len: usize,
+) {
+    let request = Request {
+        header: *header,
+        fixed,
+        buffer,
+        len,
+    };
+    let result = match dispatch::serve(session, request) {
+        Outcome::Reply(result) => result,
+        Outcome::Slow(job) => job(buffer),
+        Outcome::Silent => return,
+        Outcome::Park(lock) => {
+            session.park(lock, responder(session, header, Vec::new()));
+            return;
+        }
+    };
+    if let Some(deferral) = Deferral::take() {
+        let len = *result.as_ref().unwrap_or(&0);
+        let body = buffer.get(..len).unwrap_or_default().to_vec();
+        responder(session, header, body).answer_after(deferral, result);
+        return;
+    }
+    let body = result.map(|len| buffer.get(..len).unwrap_or_default());
+    session.reply(header.unique, body);
 }
 
 fn batch_forget(session: &Session, body: &[u8]) {

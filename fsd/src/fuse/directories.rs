@@ -17,7 +17,7 @@ const CHUNK: usize = 32 << 10;
 pub fn opendir(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
     let mount = &session.mount;
     let (inode, fd) = mount.fd(request.node())?;
-    mount.identity.assume()?;
+    mount.identity().assume()?;
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
     let dir = OpenDir {
         fd: file::reopen(&mount.volume.proc, fd.as_raw_fd(), flags)?,
@@ -58,7 +58,7 @@ pub fn readdir(session: &Session, request: &mut Request<'_>, plus: bool) -> Resu
     let argument: ReadIn = request.argument()?;
     let mount = &session.mount;
     let dir = mount.dir(argument.fh)?;
-    mount.identity.assume()?;
+    mount.identity().assume()?;
     let name_for = if plus {
         session.name_lifetime()
     } else {

@@ -16,6 +16,9 @@ pub fn serve(session: &Arc<Session>, mut request: Request<'_>) -> Outcome {
     if let Some(class) = metadata_class(op) {
         session.mount.count(class, 0);
     }
+    if let Err(errno) = permitted(session, op) {
+        return Outcome::Reply(Err(errno));
+    }
     let request = &mut request;
     match op {
         opcode::LOOKUP => names::lookup(session, request).into(),
@@ -57,6 +60,28 @@ pub fn serve(session: &Arc<Session>, mut request: Request<'_>) -> Outcome {
         opcode::DESTROY => Outcome::Reply(Ok(0)),
         // Extended attributes and ACLs do not exist, as on EFS; the kernel asks once and answers EOPNOTSUPP from then on.
         _ => Outcome::Reply(Err(Errno(libc::ENOSYS))),
+    }
+}
+
+/// Whether the client's permissions allow an operation of this kind at all.
+fn permitted(session: &Session, op: u32) -> Result<(), Errno> {
+    match op {
+        // What only ends something. Those that may or may not change something look themselves.
+        opcode::RELEASE | opcode::RELEASEDIR | opcode::FLUSH | opcode::DESTROY => Ok(()),
+        opcode::SETATTR
+        | opcode::SYMLINK
+        | opcode::MKNOD
+        | opcode::MKDIR
+        | opcode::UNLINK
+        | opcode::RMDIR
+        | opcode::RENAME
+        | opcode::RENAME2
+        | opcode::LINK
+        | opcode::WRITE
+        | opcode::FALLOCATE
+        | opcode::COPY_FILE_RANGE
+        | opcode::COPY_FILE_RANGE_64 => session.mount.may_change(),
+        _ => session.mount.may_read(),
     }
 }
 
@@ -114,8 +139,11 @@ fn statfs(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> 
 fn access(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
     let argument: AccessIn = request.argument()?;
     let (_, fd) = session.mount.fd(request.node())?;
-    session.mount.identity.assume()?;
+    session.mount.identity().assume()?;
     let mask = (argument.mask as i32) & (libc::R_OK | libc::W_OK | libc::X_OK);
+    if mask & libc::W_OK != 0 {
+        session.mount.may_change()?;
+    }
     file::access(fd.as_raw_fd(), mask)?;
     Ok(0)
 }

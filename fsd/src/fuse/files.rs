@@ -49,7 +49,7 @@ fn admit(
         return Err(Errno(libc::EDQUOT));
     }
     let common = (flags & KEPT) as i32 & !libc::O_TRUNC;
-    let fd = inode.share(fd, common, mount.identity.number());
+    let fd = inode.share(fd, common, mount.identity().number());
     let writes = writable(flags);
     let unseen =
         stat.is_file() && session.passthrough() && (!writes || inode.unseen_writer_comes());
@@ -104,10 +104,13 @@ pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
     let argument: OpenIn = request.argument()?;
     let mount = &session.mount;
     let (inode, fd) = mount.fd(request.node())?;
-    mount.identity.assume()?;
+    mount.identity().assume()?;
     let raw = fd.as_raw_fd();
     let flags = (argument.flags & KEPT) as i32;
     let truncates = flags & libc::O_TRUNC != 0;
+    if truncates || writable(argument.flags) {
+        mount.may_change()?;
+    }
     let before = truncates.then(|| file::stat_of(raw)).transpose()?;
     let reopen = || file::reopen(&mount.volume.proc, raw, flags);
     let opened = match mount.volume.with_descriptors(reopen) {
@@ -139,24 +142,36 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let name_for = session.name_lifetime();
     let mount = &session.mount;
     let (parent, dir) = mount.fd(request.node())?;
-    mount.identity.assume()?;
+    mount.identity().assume()?;
     let (fd, before) = {
         let name = request.name()?;
         let flags = (argument.flags & KEPT) as i32 | libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let create = flags | libc::O_CREAT | libc::O_EXCL;
         let exclusive = argument.flags as i32 & libc::O_EXCL != 0;
+        if mount.may_change().is_err() {
+            let changes = writable(argument.flags) || flags & libc::O_TRUNC != 0;
+            let there = file::stat_at(dir.as_raw_fd(), name).is_ok();
+            match (there, exclusive, changes) {
+                (true, true, _) => return Err(Errno(libc::EEXIST)),
+                // Only opened, in the loop below, where nothing is made of a name that is there.
+                (true, false, false) => {}
+                _ => mount.may_change()?,
+            }
+        }
         loop {
             let create = || file::open_at(dir.as_raw_fd(), name, create, argument.mode & 0o7777);
-            match mount.volume.with_descriptors(create) {
-                Ok(fd) => break (fd, None),
-                Err(Errno(libc::EEXIST)) if !exclusive => {}
-                Err(errno) => return Err(errno),
+            if mount.may_change().is_ok() {
+                match mount.volume.with_descriptors(create) {
+                    Ok(fd) => break (fd, None),
+                    Err(Errno(libc::EEXIST)) if !exclusive => {}
+                    Err(errno) => return Err(errno),
+                }
             }
             let before = file::stat_at(dir.as_raw_fd(), name).ok();
             match file::open_at(dir.as_raw_fd(), name, flags, 0) {
                 Ok(fd) => break (fd, before),
                 // Removed between the two calls: create it after all.
-                Err(Errno(libc::ENOENT)) => {}
+                Err(Errno(libc::ENOENT)) => mount.may_change()?,
                 Err(errno) => return Err(errno),
             }
         }
@@ -228,7 +243,7 @@ pub fn write(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
     let argument: WriteIn = request.argument()?;
     let mount = &session.mount;
     let open = mount.file(argument.fh)?;
-    mount.identity.assume()?;
+    mount.identity().assume()?;
     let size = (argument.size as usize).min(request.len);
     let bytes = request.buffer.get(..size).ok_or(Errno(libc::EINVAL))?;
     let raw = open.fd.as_raw_fd();
@@ -314,7 +329,7 @@ pub fn fallocate(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
         if end > LARGEST_FILE {
             return Err(Errno(libc::EFBIG));
         }
-        mount.identity.assume()?;
+        mount.identity().assume()?;
         let raw = open.fd.as_raw_fd();
         file::allocate(
             raw,
@@ -352,7 +367,7 @@ pub fn copy_file_range(session: &Arc<Session>, request: &mut Request<'_>) -> Out
     let session = Arc::clone(session);
     Outcome::Slow(Box::new(move |buffer| {
         let mount = &session.mount;
-        mount.identity.assume()?;
+        mount.identity().assume()?;
         let copied = file::copy_range(
             from.fd.as_raw_fd(),
             argument.off_in,

@@ -4,6 +4,7 @@ pub mod abi;
 pub mod backing;
 pub mod classic;
 pub mod dispatch;
+pub mod link;
 pub mod request;
 pub mod session;
 pub mod uring;

@@ -43,7 +43,7 @@ impl Session {
     /// The parent directory of a request, with the thread acting for the client.
     fn parent(&self, node: u64) -> Result<(Arc<Inode>, Arc<OwnedFd>), Errno> {
         let found = self.mount.fd(node)?;
-        self.mount.identity.assume()?;
+        self.mount.identity().assume()?;
         Ok(found)
     }
 }

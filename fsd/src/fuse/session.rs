@@ -11,11 +11,12 @@ use super::abi::{
     KERNEL_MINOR, KERNEL_VERSION,
 };
 use super::backing::Backings;
+use super::link::Link;
 use super::uring::RingSlot;
 use crate::inode::Inode;
 use crate::later::Later;
 use crate::locks::{self, Ticket};
-use crate::mount::Mount;
+use crate::mount::{Mount, Permissions};
 use crate::pacing;
 use crate::spreading;
 use crate::sys::{file, mounting, pod, signal, Errno};
@@ -147,6 +148,7 @@ pub struct Session {
     parked: Mutex<Parked>,
     /// Answers that a throughput limit holds back.
     held_back: Mutex<HashMap<u64, HeldBack>>,
+    pub(super) link: Link,
     later: Arc<Later>,
     fine_times: bool,
     phase: Mutex<Phase>,
@@ -173,6 +175,7 @@ impl Session {
             backings: Mutex::default(),
             parked: Mutex::default(),
             held_back: Mutex::default(),
+            link: Link::default(),
             later,
             fine_times: mounting::kernel_at_least(6, 13),
             phase: Mutex::new(Phase::Starting),
@@ -240,6 +243,7 @@ impl Session {
         }
         let mount = &self.mount;
         mount.volume.stop_observing(mount.number);
+        self.give_all_up();
         mount.volume.locks.release_mount(mount.number).give();
         let held_back: Vec<u64> = lock(&self.held_back).keys().copied().collect();
         for unique in held_back {
@@ -473,14 +477,7 @@ impl Session {
             due
         };
         due.give();
-        let mut parked = lock(&self.parked);
-        let mut early = false;
-        if let Some(at) = parked.interrupted.iter().position(|early| *early == unique) {
-            parked.interrupted.remove(at);
-            early = true;
-        }
-        drop(parked);
-        if early {
+        if self.interrupted_early(unique) {
             self.interrupt(unique);
         }
         if unreported.is_some_and(signal::pending) {
@@ -492,9 +489,16 @@ impl Session {
         }
     }
 
+    /// Whether the signal came before the request it is for.
+    pub(super) fn interrupted_early(&self, unique: u64) -> bool {
+        let mut parked = lock(&self.parked);
+        let at = parked.interrupted.iter().position(|early| *early == unique);
+        at.is_some_and(|at| parked.interrupted.remove(at).is_some())
+    }
+
     /// A signal ended the client's wait for request `unique`.
     pub fn interrupt(&self, unique: u64) {
-        if self.let_go(unique) {
+        if self.let_go(unique) || self.give_up(unique) {
             return;
         }
         let ticket = {
@@ -515,6 +519,19 @@ impl Session {
 }
 
 impl Session {
+    /// From the next request on the client may do this. Names that it found with other rights are looked up again, and pages
+    /// that it may no longer read go. The answer: open files whose data goes past the server, where nothing stops it.
+    pub fn permit(&self, permissions: Permissions) -> usize {
+        self.mount.permit(permissions);
+        self.names_changed(0);
+        if permissions.denied {
+            let inodes = self.mount.cached_files();
+            let inodes = inodes.iter().map(|open| Arc::clone(&open.inode)).collect();
+            self.mount.volume.content_changed(inodes, Box::new(|| {}));
+        }
+        self.mount.bypassing(permissions)
+    }
+
     /// Attributes of an inode, and its pages from `offset` on unless that is negative.
     fn invalidate(&self, inode: u64, offset: i64) {
         let node = if inode == self.mount.root.id {

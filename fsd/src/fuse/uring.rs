@@ -9,7 +9,9 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::abi::InHeader;
 use super::dispatch;
+use super::link::{State, Unserved};
 use super::request::{Job, Outcome, Request};
 use super::session::{Deferral, Responder, Session, MAX_IO};
 use crate::sys::event::EventFd;
@@ -37,6 +39,13 @@ enum Message {
         slot: Box<RingSlot>,
         unique: u64,
         result: Result<usize, Errno>,
+    },
+    /// A request that was kept unserved.
+    Serve {
+        slot: Box<RingSlot>,
+        header: InHeader,
+        fixed: Box<[u8; 128]>,
+        len: usize,
     },
 }
 
@@ -85,6 +94,17 @@ impl RingSlot {
             slot: Box::new(self),
             unique,
             result,
+        });
+    }
+
+    /// Has the worker serve the request that is in the entry.
+    pub fn serve(self, header: InHeader, fixed: Box<[u8; 128]>, len: usize) {
+        let inbox = Arc::clone(&self.inbox);
+        inbox.push(Message::Serve {
+            slot: Box::new(self),
+            header,
+            fixed,
+            len,
         });
     }
 }
@@ -265,6 +285,16 @@ struct Queue {
     parked: usize,
 }
 
+/// A request as it was found in its entry.
+struct Arrived {
+    token: Token,
+    commit_id: u64,
+    header: InHeader,
+    len: usize,
+    /// Payload bytes of the entry that were resident before it came.
+    touched: usize,
+}
+
 /// One connection in one worker.
 struct Lane {
     session: Arc<Session>,
@@ -333,6 +363,12 @@ impl Worker {
                 unique,
                 result,
             } => self.take_back(*slot, unique, result),
+            Message::Serve {
+                slot,
+                header,
+                fixed,
+                len,
+            } => self.serve_kept(*slot, header, &fixed, len),
         }
     }
 
@@ -423,9 +459,84 @@ impl Worker {
             self.bury(token);
             return;
         };
+        let arrived = Arrived {
+            token,
+            commit_id,
+            header,
+            len,
+            touched,
+        };
+        match session.way(header.opcode) {
+            State::Up => self.serve(session, &arrived, &fixed, memory),
+            State::Failed => self.take_back(
+                self.slot(token, commit_id, memory, false),
+                header.unique,
+                Err(Errno(libc::EIO)),
+            ),
+            State::Stalled => {
+                self.count_parked(token, 1);
+                let slot = self.slot(token, commit_id, memory, true);
+                session.keep(Unserved {
+                    responder: Responder {
+                        session: Arc::clone(&session),
+                        unique: header.unique,
+                        thread: header.pid,
+                        slot: Some(slot),
+                        body: Vec::new(),
+                    },
+                    header,
+                    fixed: Box::new(fixed),
+                    len,
+                    body: Vec::new(),
+                });
+                self.make_room(token);
+            }
+        }
+    }
+
+    /// Serves a request that was kept while the client's way here was stalled.
+    fn serve_kept(&mut self, slot: RingSlot, header: InHeader, fixed: &[u8; 128], len: usize) {
+        let RingSlot {
+            token,
+            commit_id,
+            parked,
+            memory,
+            ..
+        } = slot;
+        if parked {
+            self.count_parked(token, -1);
+        }
+        let Some(lane) = self.lanes.get(&token.lane) else {
+            return;
+        };
+        let session = Arc::clone(&lane.session);
+        let arrived = Arrived {
+            token,
+            commit_id,
+            header,
+            len,
+            touched: memory.touched(),
+        };
+        self.serve(session, &arrived, fixed, memory);
+    }
+
+    fn serve(
+        &mut self,
+        session: Arc<Session>,
+        arrived: &Arrived,
+        fixed: &[u8; 128],
+        mut memory: EntryMemory,
+    ) {
+        let Arrived {
+            token,
+            commit_id,
+            header,
+            len,
+            touched,
+        } = *arrived;
         let request = Request {
             header,
-            fixed: &fixed,
+            fixed,
             buffer: memory.payload(),
             len,
         };
