@@ -22,7 +22,7 @@ from lambay.efs.host_mounts import HostMounts
 from lambay.fsd import Fsd
 from lambay.functions import Functions
 from lambay.http import Request, Response
-from lambay.identity import Identity, SecurityTokens
+from lambay.identity import Identity, MountPermits, SecurityTokens
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.network import Network
@@ -61,9 +61,21 @@ class House:
             write_log=self.logs.write,
             serve_endpoint=self._serve_inside,
         )
+        self.mount_permits = MountPermits(self.identity, self.clock)
         self.functions = Functions(
-            self.store, self.fleet, self.file_systems, self.network, self.neighbours, settings, self.clock
+            self.store,
+            self.fleet,
+            self.file_systems,
+            self.network,
+            self.neighbours,
+            settings,
+            self.clock,
+            mount_permits=self.mount_permits,
+            write_log=self.logs.write,
         )
+        self.neighbours.on_change("iam", self.mount_permits.iam_changed)
+        self.neighbours.on_change("iam", lambda account, region: self.functions.mounts_changed())
+        self.file_systems.on_change(self.functions.mounts_changed)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -82,6 +82,7 @@ class Resources:
         self._client_tokens: dict[tuple[str, str, str], str] = {}
         # What mount_source told since the last commit: it is asked at every invocation.
         self._known_sources: dict[tuple[str, str, str], MountSource] = {}
+        self._listeners: list[Callable[[], None]] = []
         self._removals: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -108,6 +109,12 @@ class Resources:
             self._known_sources.clear()
             self._reindex()
             raise
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each change of file systems, mount targets and access points."""
+        self._listeners.append(listener)
 
     def _index(self, change: Change) -> None:
         record = change.after or change.collection.get(change.key)

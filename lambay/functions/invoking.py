@@ -16,25 +16,24 @@ from lambay.functions import lineage
 from lambay.functions.admission import Admission, throttled
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
+from lambay.functions.failure_log import FailureLog
+from lambay.functions.mounting import Mounted, Mounting
 from lambay.functions.names import FunctionName, parse
-from lambay.functions.ports import Activity, FileSystems, Fleet, MountSource, Uncounted
+from lambay.functions.ports import Activity, Fleet, Uncounted
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.records import Version
 from lambay.functions.rendering import environment_key, function_arn
 from lambay.functions.resources import Resources
 from lambay.runtime import (
     CapacityExceeded,
-    CreationInfo,
     EnvironmentFailure,
     EnvironmentSpec,
     FileSystemLost,
-    FileSystemMount,
     Invocation,
     MountConnectivityFailure,
     MountFailure,
     MountTimeout,
     Outcome,
-    PosixUser,
     RuntimeUnavailable,
 )
 
@@ -84,18 +83,20 @@ class Invoker:
         resources: Resources,
         code: CodeStore,
         fleet: Fleet,
-        file_systems: FileSystems,
+        mounting: Mounting,
         admission: Admission,
         provisioning: Provisioning,
+        failures: FailureLog,
         activity: Activity | None = None,
     ) -> None:
         self._resources = resources
         self._code = code
         self._fleet = fleet
-        self._file_systems = file_systems
+        self.mounting = mounting
         self._admission = admission
         self._provisioning = provisioning
         self._activity = activity or Uncounted()
+        self._failures = failures
         provisioning.spec_of = self._spec_of
         self._targets: dict[tuple[str, str, str, str | None], Target] = {}
         self._generation = 0
@@ -211,7 +212,10 @@ class Invoker:
             finally:
                 self._fleet.release(environment)
         except EnvironmentFailure as failure:
-            raise _refusal(failure, chosen) from failure
+            refusal = _refusal(failure, chosen)
+            if isinstance(failure, MountFailure):
+                await self._failures.note(chosen.spec, f"{refusal.code}: {failure}")
+            raise refusal from failure
         finally:
             self._activity.ended(
                 target.name,
@@ -263,20 +267,20 @@ def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
         return AWSError(
             "EFSMountConnectivityException",
             f"The function couldn't connect to the Amazon EFS file system with access point {arn}. "
-            "Check your network configuration and try again.",
+            f"Check your network configuration and try again. ({failure})",
             Type="User",
         )
     if isinstance(failure, MountTimeout):
         return AWSError(
             "EFSMountTimeoutException",
             f"The function could not mount the EFS file system with access point {{{arn}}} due to mount "
-            "time out.",
+            f"time out. ({failure})",
             Type="User",
         )
     if isinstance(failure, MountFailure):
         return AWSError(
             "EFSMountFailureException",
-            f"The function could not mount the EFS file system with access point {arn}.",
+            f"The function could not mount the EFS file system with access point {arn}. ({failure})",
             Type="User",
         )
     if isinstance(failure, CapacityExceeded):

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lambay.functions.records import Version
 from lambay.runtime import EnvironmentSpec, FileSystemMount, Invocation, Outcome, Runtime
 
 
@@ -203,8 +202,8 @@ class MountPermit(Protocol):
 class MountPermits(Protocol):
     """Decides what a version's role may do with a file system, by the policies of the moment."""
 
-    async def permit(self, version: Version, source: Any) -> MountPermit:
-        """`source` is what the file systems' `mount_source` gave."""
+    async def permit(self, role_arn: str, session_name: str, source: Any, vpc: str) -> MountPermit:
+        """For a session of the role from that VPC. `source` is what the file systems' `mount_source` gave."""
         ...
 
 

@@ -15,14 +15,16 @@ from lambay.functions.delivery import Delivery
 from lambay.functions.event_invoke import EventInvokeOperations
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.event_sources import EventSourceOperations
+from lambay.functions.failure_log import FailureLog, WriteLog
 from lambay.functions.interfaces import Interfaces
 from lambay.functions.invoke import InvokeOperations
 from lambay.functions.invoking import Invoker
 from lambay.functions.layers import LayerOperations
 from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
+from lambay.functions.mounting import Everything, Mounting
 from lambay.functions.permissions import PermissionOperations
-from lambay.functions.ports import Activity, FileSystems, Fleet, Neighbours, Network
+from lambay.functions.ports import Activity, FileSystems, Fleet, MountPermits, Neighbours, Network
 from lambay.functions.provisioned import ProvisionedOperations
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.queue_pollers import QueuePollers
@@ -72,12 +74,19 @@ class Functions(
         settings: Settings,
         clock: Clock,
         activity: Activity | None = None,
+        mount_permits: MountPermits | None = None,
+        write_log: WriteLog | None = None,
     ) -> None:
+        """Without `mount_permits` every mount may do everything; without `write_log` its failures go unlogged."""
         resources = Resources(store)
         code = CodeStore(settings.data_dir / "code")
         self._admission = Admission(resources)
         self._provisioning = Provisioning(resources, fleet, clock)
-        invoker = Invoker(resources, code, fleet, file_systems, self._admission, self._provisioning, activity)
+        self._mounting = Mounting(file_systems, fleet, mount_permits or Everything())
+        failures = FailureLog(write_log, clock)
+        invoker = Invoker(
+            resources, code, fleet, self._mounting, self._admission, self._provisioning, failures, activity
+        )
         delivery = Delivery(resources, neighbours, clock, activity)
         queue = EventQueue(settings.data_dir / "events.db", resources, invoker, delivery, clock, activity)
         endpoint = f"http://{settings.host}:{settings.port}"
@@ -111,6 +120,7 @@ class Functions(
 
     async def stop(self) -> None:
         """End the room's tasks. Environments are the fleet's to end."""
+        await self._mounting.stop()
         await self._pollers.stop_all()
         await self._schedules.stop()
         await self._provisioning.stop()
@@ -130,6 +140,10 @@ class Functions(
     def rules_changed(self, account: str, region: str) -> None:
         """EventBridge has changed there: look for scheduled rules."""
         self._schedules.rules_changed(account, region)
+
+    def mounts_changed(self) -> None:
+        """EFS or IAM has changed: mounts that stand get the permissions that they would get anew."""
+        self._mounting.recheck()
 
     async def handle_code(self, request: Request) -> Response:
         """`GET /_lambay/code/…`: the package that a Location of ours leads to."""

@@ -5,8 +5,20 @@ service is known here.
 """
 
 from lambay.identity.authentication import Identity
+from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
 from lambay.identity.sessions import Credentials
 from lambay.identity.sts import SecurityTokens
 
-__all__ = ["AccessKey", "Attachments", "Credentials", "IamRecords", "Identity", "Role", "SecurityTokens"]
+__all__ = [
+    "AccessKey",
+    "Attachments",
+    "Credentials",
+    "IamRecords",
+    "Identity",
+    "MountPermit",
+    "MountPermits",
+    "MountRequest",
+    "Role",
+    "SecurityTokens",
+]

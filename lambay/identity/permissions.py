@@ -44,7 +44,7 @@ class Held:
 class Permissions:
     """Verdicts on calls by the policies that IAM has at that moment.
 
-    With `enforced` off, identities have every permission, and only policies of resources decide.
+    With `enforced` off, identities have every permission in API calls, and only policies of resources decide.
     """
 
     def __init__(self, iam: IamRecords, sessions: Sessions, clock: Clock, *, enforced: bool) -> None:
@@ -53,14 +53,17 @@ class Permissions:
         self._clock = clock
         self._enforced = enforced
 
-    async def held(self, principal: Principal) -> Held:
-        """What `principal` has now: of IAM's records and of the session it signed with."""
+    async def held(self, principal: Principal, *, always: bool = False) -> Held:
+        """What `principal` has now: of IAM's records and of the session it signed with.
+
+        `always` is for decisions that do not hang on `enforced`.
+        """
         if principal.kind in ("root", "anonymous", "service"):
             return Held()
         session = self._sessions.of(principal)
         federated_by = session.federated_by if session is not None else None
         session_tags = session.tags if session is not None else {}
-        if not self._enforced:
+        if not (self._enforced or always):
             everything = (parsed("full access", _EVERYTHING % "Allow"),)
             return Held(Policies(identity=everything, session=everything), session_tags, federated_by)
         passed = await self._passed(principal, session)
@@ -131,9 +134,10 @@ class Permissions:
         """What `principal` (see `Identity.role_principal`) may do with a file system that it mounts.
 
         `file_system_policy` is the policy's JSON text, None where none is set. One that cannot be read denies
-        everything. `keys` are further condition keys, such as `aws:SourceVpc`.
+        everything. `keys` are further condition keys, such as `aws:SourceVpc`. It is decided by the policies
+        of the role also where IAM is not enforced for API calls.
         """
-        held = await self.held(principal)
+        held = await self.held(principal, always=True)
         now = self._clock.time()
         return mount_decision(
             file_system_arn,

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from lambay.clock import Clock
-from lambay.fsd import FsdError
+from lambay.fsd import FsdError, Permissions
 from lambay.runtime.completion import completed
 from lambay.runtime.environment_log import EnvironmentLog
 from lambay.runtime.extensions import Extensions
@@ -203,6 +203,26 @@ class Environment:
             self._init.set_result(_Ending("file-system-lost"))
         elif not self._settle(_Ending("file-system-lost")):
             self._gone(self)
+
+    async def permit(self, mount: FileSystemMount) -> bool:
+        """The mount has the permissions of `mount` from now on; whether that could be had whole."""
+        # An Init phase that is repeated mounts anew.
+        self.spec = replace(self.spec, file_system=mount)
+        if self.mount_id is None:
+            return True
+        try:
+            turned = await self._file_server.permit(self.mount_id, mount.permissions)
+        except FsdError as error:
+            _log.warning("environment %s: its mount's permissions stay as they are: %s", self.id, error)
+            return False
+        return turned.bypassing == 0
+
+    def revoke(self) -> None:
+        """The mount is not permitted any more: what runs loses it, and none is made that could be used."""
+        if self.spec.file_system is not None:
+            denied = replace(self.spec.file_system, permissions=Permissions(denied=True))
+            self.spec = replace(self.spec, file_system=denied)
+        self.lose_file_system()
 
     # Init
 

@@ -16,6 +16,7 @@ from lambay.runtime import kernel
 from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.cgroups import ControlGroups
 from lambay.runtime.environment import Environment
+from lambay.runtime.fork_servers import ForkServers
 from lambay.runtime.identities import Identities
 from lambay.runtime.languages import OWN_PYTHON, RUNTIMES, Language, examine
 from lambay.runtime.leftovers import end_slots
@@ -31,6 +32,7 @@ from lambay.runtime.spec import (
     Credentials,
     EnvironmentSpec,
     FileServer,
+    FileSystemMount,
     Invocation,
     Outcome,
     Runtime,
@@ -91,13 +93,16 @@ class LocalFleet:
         self._spawner = Spawner()
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lambay-slots")
         run_dir = settings.run_dir
+        etc = run_dir / "etc"
+        self._fork_servers = ForkServers(run_dir, etc, self._spawner) if settings.fork_server else None
         self._host = Host(
             run_dir=run_dir,
-            etc=run_dir / "etc",
+            etc=etc,
             seccomp=run_dir / "seccomp.bpf",
             control_groups=self._control_groups,
             scratch=self._scratch,
             spawner=self._spawner,
+            fork_servers=self._fork_servers,
             serve_endpoint=serve_endpoint,
             threads=self._threads,
         )
@@ -127,6 +132,8 @@ class LocalFleet:
             await asyncio.wait([self._preparing])
         await self.reset()
         await self._slots.stop()
+        if self._fork_servers is not None:
+            await self._fork_servers.stop()
         await self._shipping.flush()
         await asyncio.to_thread(self._clear)
 
@@ -184,6 +191,25 @@ class LocalFleet:
         drained = [key for key in self._idle if key.startswith(key_prefix)]
         await self._ended([environment for key in drained for environment in self._idle[key]])
 
+    async def permit(self, key_prefix: str, mount: FileSystemMount | None) -> bool:
+        """Give living mounts the permissions of `mount`; with None they end at once, I/O under way and all.
+
+        Whether there was one. Where a change reaches not all that is open, the environment gets no more
+        invocations.
+        """
+        standing = [
+            environment
+            for environment in self._environments
+            if environment.spec.key.startswith(key_prefix) and environment.spec.file_system is not None
+        ]
+        for environment in standing:
+            if mount is None:
+                environment.revoke()
+            elif not await environment.permit(mount):
+                environment.draining = True
+                self._gone(environment)
+        return bool(standing)
+
     async def reset(self) -> None:
         """End every environment, busy ones too; their invocations end as killed."""
         await self._ended(list(self._environments))
@@ -215,6 +241,7 @@ class LocalFleet:
         slots = run_dir / "slots"
         self._control_groups.start()
         end_slots(slots)
+        end_slots(run_dir / "fork-servers")
         slots.mkdir(parents=True, exist_ok=True)
         # Slots' mounts are for this host and their own sandbox, whatever the propagation of /run.
         kernel.make_mount_point(slots, shared=False)

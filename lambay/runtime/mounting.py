@@ -28,6 +28,7 @@ async def mount_file_system(
         posix=PosixIdentity(posix.uid, posix.gid, posix.gids) if posix else None,
         anonymous=Identity(wanted.anonymous.uid, wanted.anonymous.gid),
         read_only=wanted.read_only,
+        permissions=wanted.permissions,
     )
     try:
         if wanted.backing is not None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lambay.fsd import Mount, Mounted
+from lambay.fsd import Mount, Mounted, Permissions, Turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,16 @@ class CreationInfo:
     mode: int
 
 
+EVERYTHING = Permissions()
+
+
 @dataclass(frozen=True, slots=True)
 class FileSystemMount:
     """One file system connection of an environment, as fsd takes it.
 
     `root` is the directory in the volume that becomes `mount_path` (`/mnt/NAME`). Without `posix` every
-    request acts as `anonymous`, so that no owner of the host's own reaches the disk.
+    request acts as `anonymous`, so that no owner of the host's own reaches the disk. `permissions` is what IAM
+    leaves of it, which may change while the mount stands.
     """
 
     volume: str
@@ -57,6 +61,7 @@ class FileSystemMount:
     posix: PosixUser | None = None
     anonymous: PosixUser = PosixUser(65534, 65534)
     read_only: bool = False
+    permissions: Permissions = EVERYTHING
     backing: Path | None = None
     """The volume's directory, where the volume may not be open in fsd yet."""
 
@@ -160,6 +165,8 @@ class FileServer(Protocol):
     async def mount(self, mount: Mount) -> Mounted: ...
 
     async def unmount(self, mount: str) -> None: ...
+
+    async def permit(self, mount: str, permissions: Permissions) -> Turned: ...
 
 
 class EnvironmentFailure(Exception):

@@ -17,7 +17,15 @@ import pytest_asyncio
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.functions import Functions
-from lambay.runtime import CreationInfo, EnvironmentSpec, Invocation, Outcome, PosixUser, Runtime
+from lambay.runtime import (
+    CreationInfo,
+    EnvironmentSpec,
+    FileSystemMount,
+    Invocation,
+    Outcome,
+    PosixUser,
+    Runtime,
+)
 from lambay.settings import Settings
 from lambay.store import Store
 
@@ -46,6 +54,7 @@ class FakeFleet:
     drained: list[str] = field(default_factory=list)
     prepared: list[str] = field(default_factory=list)
     acquired: list[EnvironmentSpec] = field(default_factory=list)
+    permitted: list[tuple[str, FileSystemMount | None]] = field(default_factory=list)
     failure: Exception | None = None
     lent: int = 0
 
@@ -75,6 +84,10 @@ class FakeFleet:
 
     async def drain(self, key_prefix: str) -> None:
         self.drained.append(key_prefix)
+
+    async def permit(self, key_prefix: str, mount: FileSystemMount | None) -> bool:
+        self.permitted.append((key_prefix, mount))
+        return True
 
 
 @dataclass

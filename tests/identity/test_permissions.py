@@ -260,10 +260,12 @@ async def test_what_a_functions_role_may_do_with_a_mount(enforcing, records):
     assert await rights(enforcing, role, from_here, keys={"aws:SourceVpc": "vpc-1"}) == "mr"
 
 
-async def test_off_only_the_file_systems_policy_can_forbid_a_mount(identity, records):
+async def test_mounts_are_decided_also_where_api_calls_are_not(identity, records):
     role = records.add_role("r")
-    assert await rights(identity, role, on_file_system({"AWS": ANN.arn}, CLIENT + "*")) == "mwr"
-    assert await rights(identity, role, on_file_system("*", CLIENT + "Write", "Deny")) == "mr"
+    assert await rights(identity, role, None) == "mwr"
+    assert await rights(identity, role, on_file_system({"AWS": ANN.arn}, CLIENT + "*")) == ""
+    records.attached[role.arn] = Attached((("own", policy(CLIENT + "Mount")),))
+    assert await rights(identity, role, on_file_system({"AWS": ANN.arn}, CLIENT + "*")) == "m"
 
 
 async def test_a_file_system_policy_that_cannot_be_read_lets_nobody_in(enforcing, records):
