@@ -27,7 +27,7 @@ class Settings:
         "test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials"
     )
     iam: str = _setting(
-        "off", "LAMBAY_IAM", "enforce: users and roles may do what their policies allow; off: everything"
+        "enforce", "LAMBAY_IAM", "enforce: users and roles may do what their policies allow; off: everything"
     )
     allow_reset: bool = _setting(
         False, "LAMBAY_ALLOW_RESET", "serve POST /_lambay/reset, which empties everything"
@@ -38,7 +38,7 @@ class Settings:
     )
     transport: str = _setting("auto", "LAMBAY_TRANSPORT", "FUSE transport: auto, io_uring or classic")
     quotas: bool = _setting(
-        False, "LAMBAY_QUOTAS", "hold file systems to the rates of their throughput modes"
+        True, "LAMBAY_QUOTAS", "hold file systems to the rates of their throughput modes"
     )
     passthrough: bool = _setting(
         True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly"
@@ -46,8 +46,14 @@ class Settings:
     idle_seconds: int = _setting(
         600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends"
     )
+    drain_seconds: int = _setting(
+        10, "LAMBAY_DRAIN_SECONDS", "seconds that environments of replaced code keep their connections"
+    )
     warm_slots: int = _setting(
         2, "LAMBAY_WARM_SLOTS", "pre-started sandboxes kept ready for each runtime in use"
+    )
+    fork_server: bool = _setting(
+        True, "LAMBAY_FORK_SERVER", "start sandboxes as copies of an interpreter that has its modules loaded"
     )
 
     @classmethod

@@ -148,6 +148,18 @@ class ControlGroup:
         for directory in self._directories:
             _write(directory / "cgroup.procs", str(pid))
 
+    def entrances(self) -> list[int]:
+        """Descriptors to write `0` into: who does so is in the group, in every hierarchy after the last."""
+        opened: list[int] = []
+        try:
+            for directory in self._directories:
+                opened.append(os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        except BaseException:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return opened
+
     def processes(self) -> list[int]:
         """The host's pids of all that run in the group."""
         with contextlib.suppress(FileNotFoundError):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -190,6 +190,13 @@ class LocalFleet:
                 environment.draining = True
         drained = [key for key in self._idle if key.startswith(key_prefix)]
         await self._ended([environment for key in drained for environment in self._idle[key]])
+
+    def retire(self, mounts: Collection[str]) -> None:
+        """Give the environments of these mounts no further invocation; busy ones end with the one they have."""
+        for environment in list(self._environments):
+            if environment.mount_id in mounts:
+                environment.draining = True
+                self._gone(environment)
 
     async def permit(self, key_prefix: str, mount: FileSystemMount | None) -> bool:
         """Give living mounts the permissions of `mount`; with None they end at once, I/O under way and all.

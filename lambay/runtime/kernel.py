@@ -16,7 +16,7 @@ CLONE_NEWNET = 0x40000000
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC = 1, 2, 4, 4096, 16384
 _MS_NOATIME = 1024
-_MS_PRIVATE, _MS_SHARED = 1 << 18, 1 << 20
+_MS_PRIVATE, _MS_SLAVE, _MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 _MNT_DETACH = 2
 
 # Numbers of the generic table: the same on x86-64 and arm64.
@@ -68,20 +68,8 @@ def bind_read_only(source: Path, target: Path) -> None:
     It is made read-only before it is attached: a later remount would not reach the mounts that propagation
     has made in running sandboxes.
     """
-    tree = _checked(
-        _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC),
-        "open_tree",
-        source,
-    )
+    tree = _detached(source, read_only=True, propagation=_MS_PRIVATE)
     try:
-        attributes = struct.pack(
-            "=QQQQ", _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV, 0, _MS_PRIVATE, 0
-        )
-        _checked(
-            _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes)),
-            "mount_setattr",
-            source,
-        )
         _checked(
             _libc.syscall(
                 _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
@@ -91,6 +79,34 @@ def bind_read_only(source: Path, target: Path) -> None:
         )
     finally:
         os.close(tree)
+
+
+def detached_mount(source: Path, *, read_only: bool) -> int:
+    """A view of `source` to be attached in another mount namespace: the descriptor of a mount that is nowhere.
+
+    What is mounted below `source` later appears in it, wherever it is attached by then.
+    """
+    return _detached(source, read_only=read_only, propagation=_MS_SLAVE)
+
+
+def _detached(source: Path, *, read_only: bool, propagation: int) -> int:
+    tree = _checked(
+        _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC),
+        "open_tree",
+        source,
+    )
+    flags = _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV | (_MOUNT_ATTR_RDONLY if read_only else 0)
+    attributes = struct.pack("=QQQQ", flags, 0, propagation, 0)
+    try:
+        _checked(
+            _libc.syscall(_SYS_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes)),
+            "mount_setattr",
+            source,
+        )
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
 
 def mount_overlay(layers: tuple[Path, ...], target: Path) -> None:

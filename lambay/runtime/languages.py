@@ -39,7 +39,9 @@ class Language:
     `waiting` is the command that waits for its function, `commands` what is executed in its place where it
     cannot become the function itself: the first of them whose program is there. `variables` are those of
     Lambda's that are the same for all functions; `read_at_start` is how further ones (`NAME=`) begin that only
-    a new process takes on. `mounts` and `masked` are directories: shown read-only, shown empty.
+    a new process takes on. `forks` names the module of BOOTSTRAPS whose `main` a copy of a fork server runs
+    in `waiting`'s place; without one each slot has a process started for it. `mounts` and `masked` are
+    directories: shown read-only, shown empty.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Language:
     masked: tuple[Path, ...] = ()
     read_at_start: tuple[str, ...] = _READ_AT_START
     becomes_the_function: bool = True
+    forks: str = ""
 
     def executes(self, environment: Mapping[str, str]) -> list[list[str]] | None:
         """The commands to choose from with these variables; None if the waiting process becomes the function."""
@@ -98,6 +101,7 @@ def _python(runtime: str) -> tuple[Runtime, Language | None]:
         mounts=(*_interpreter_mount(interpreter), ("/var/runtime", built)),
         masked=interpreter.site_directories,
         read_at_start=("PYTHON", *_READ_AT_START),
+        forks="bootstrap",
     )
     return Runtime(runtime, True, interpreter.executable), language
 
@@ -139,6 +143,7 @@ def _provided(runtime: str) -> tuple[Runtime, Language | None]:
         mounts=_interpreter_mount(interpreter),
         masked=interpreter.site_directories,
         becomes_the_function=False,
+        forks="launch",
     )
     return Runtime(runtime, True, interpreter.executable), language
 

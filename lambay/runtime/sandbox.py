@@ -17,6 +17,7 @@ from pathlib import Path
 from lambay.runtime import kernel
 
 USER = "sbx_user1051"
+HOSTNAME = "lambda"
 # With those of LD_LIBRARY_PATH: the dynamic loader never looks again into one that was not there at first.
 _DIRECTORIES = (
     "var",
@@ -56,6 +57,17 @@ class Tree:
     @property
     def tmp(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """What differs between sandboxes of a runtime: places in the sandbox and what is seen there."""
+        return {
+            "/var/task": self.task,
+            "/opt": self.opt,
+            "/mnt": self.mnt,
+            "/tmp": self.tmp,
+            "/etc/passwd": self.root / "passwd",
+        }
 
     def make(self, uid: int) -> None:
         for name in _DIRECTORIES:
@@ -114,6 +126,18 @@ class Sandbox:
         """Bubblewrap's arguments up to the command; the descriptors are those of the like-named options."""
         return [*self._namespaces(), *self._root(), *self._places(), *self._process(seccomp, status, block)]
 
+    def fork_server_arguments(self) -> list[str]:
+        """Those of a process that makes sandboxes of its copies: the same files, and root's powers to do it."""
+        environment = [("--setenv", name, value) for name, value in self.environment.items()]
+        return [
+            "--die-with-parent",
+            *("--cap-add", "ALL"),
+            *self._root(),
+            *self._places(),
+            *("--chdir", "/", "--clearenv"),
+            *(part for variable in environment for part in variable),
+        ]
+
     def launch(self) -> list[str]:
         """The command behind the arguments: setpriv, which becomes the interpreter."""
         identity = str(self.uid)
@@ -130,7 +154,7 @@ class Sandbox:
 
     def _namespaces(self) -> Iterator[str]:
         yield from ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup")
-        yield from ("--hostname", "lambda", "--die-with-parent", "--cap-drop", "ALL")
+        yield from ("--hostname", HOSTNAME, "--die-with-parent", "--cap-drop", "ALL")
         for name in _KEPT_CAPABILITIES:
             yield from ("--cap-add", name)
 

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
-import resource
 import select
 import socket
-import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +25,8 @@ import msgspec
 from lambay.runtime import kernel
 from lambay.runtime.cgroups import ControlGroup, ControlGroups
 from lambay.runtime.completion import completed
+from lambay.runtime.first_process import FirstProcess, Surroundings, start_alone
+from lambay.runtime.fork_servers import ForkServers
 from lambay.runtime.languages import BOOTSTRAPS, RUNTIME_API_PORT, Language
 from lambay.runtime.runtime_api import Door, RuntimeCalls
 from lambay.runtime.sandbox import Sandbox, Tree
@@ -37,8 +36,6 @@ from lambay.runtime.spec import Closer, SandboxFailure
 
 ENDPOINT_PORT = 4566
 DEFAULT_SCRATCH_MB = 512
-# Lambda Developer Guide, "Lambda quotas": file descriptors.
-_DESCRIPTORS = 1024
 _END_SECONDS = 30.0
 # In its own namespace: bubblewrap is 1, its command comes next.
 _RUNTIME_PID = "2"
@@ -58,6 +55,8 @@ class Host:
     control_groups: ControlGroups
     scratch: Scratch
     spawner: Spawner
+    fork_servers: ForkServers | None
+    """None: every sandbox has an interpreter of its own."""
     serve_endpoint: ServeEndpoint
     threads: ThreadPoolExecutor
     """For system calls that take their time: theirs alone, so that no other room's keep them waiting."""
@@ -108,11 +107,10 @@ class Slot:
     calls: RuntimeCalls = field(default_factory=_Unclaimed)
     output: int = -1
     warm: bool = False
-    _process: subprocess.Popen[bytes] | None = None
-    _network: int = -1
-    _pidfd: int = -1
-    _first: int = -1
-    _first_pid: int = -1
+    network: int = -1
+    """A descriptor of its network namespace, until it ends."""
+    _first: FirstProcess | None = None
+    _views: dict[str, int] = field(default_factory=dict)
     _channel: socket.socket | None = None
     _servers: list[Closer] = field(default_factory=list)
     _exited: asyncio.Future[int] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -134,7 +132,7 @@ class Slot:
             await slot._launch()
         except BaseException as error:
             await slot.end()
-            if isinstance(error, OSError | subprocess.SubprocessError):
+            if isinstance(error, OSError):
                 raise SandboxFailure(f"slot {number}: {error}") from error
             raise
         return slot
@@ -178,13 +176,16 @@ class Slot:
 
     def beside_the_runtime(self) -> list[int]:
         """The host's pids of what the sandbox's process 1 has as children beside the runtime: extensions."""
-        found = []
+        found: list[int] = []
+        first = self._first
+        if first is None:
+            return found
         for pid in self.group.processes():
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{pid}/status").read_text()
                 fields = dict(line.partition(":\t")[::2] for line in status.splitlines())
                 inside = fields["NSpid"].split()[-1]
-                if int(fields["PPid"]) == self._first_pid and inside != _RUNTIME_PID:
+                if int(fields["PPid"]) == first.pid and inside != _RUNTIME_PID:
                     found.append(pid)
         return found
 
@@ -218,70 +219,67 @@ class Slot:
         self._hang_up()
         self._ready.set()
         self.group.kill()
-        if self._process is not None:
-            # Killed before it was in its group, it would not have been among those.
-            if not self._exited.done() and not self.warm:
-                self._process.kill()
-            await self._exited
+        if self._first is not None:
+            self._first.kill()
+            await self._first.exited
         if self.output >= 0:
             loop.remove_reader(self.output)
             os.close(self.output)
             self.output = -1
-        if self._network >= 0:
-            os.close(self._network)
+        if self.network >= 0:
+            os.close(self.network)
+            self.network = -1
         await self._host.aside(self._clear)
 
     def _prepare(self) -> None:
         self.tree.make(self.uid)
         kernel.make_mount_point(self.tree.root, shared=True)
         self._host.scratch.mount(self.tree.tmp, DEFAULT_SCRATCH_MB, self.uid, self.uid)
+        if self._forked:
+            for place, source in self.tree.places.items():
+                self._views[place] = kernel.detached_mount(source, read_only=place != "/tmp")
+
+    @property
+    def _forked(self) -> bool:
+        return bool(self._host.fork_servers and self.language.forks)
 
     async def _launch(self) -> None:
         loop = asyncio.get_running_loop()
-        status_end, status = os.pipe2(os.O_CLOEXEC)
-        block, release = os.pipe2(os.O_CLOEXEC)
         self.output, written = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.output, False)
-        os.set_blocking(status_end, False)
         ours, theirs = socket.socketpair()
-        seccomp = os.open(self._host.seccomp, os.O_RDONLY | os.O_CLOEXEC)
-        arguments = os.memfd_create("bwrap", os.MFD_CLOEXEC)
-
-        def command() -> tuple[Sequence[str], Sequence[int]]:
-            sandbox = self._sandbox()
-            told = sandbox.arguments(seccomp=seccomp, status=status, block=block)
-            os.pwrite(arguments, b"\0".join(part.encode() for part in told) + b"\0", 0)
-            # From a file, so that the function does not find the host's paths in /proc/1/cmdline.
-            line = ["bwrap", "--args", str(arguments), "--", *sandbox.launch()]
-            return line, (seccomp, status, block, arguments)
-
+        self._channel = ours
         try:
-            started = await self._host.spawner.spawn(
-                command,
-                (RUNTIME_API_PORT, ENDPOINT_PORT),
-                stdin=theirs.fileno(),
-                output=written,
-            )
-        except BaseException:
-            ours.close()
-            os.close(status_end)
-            os.close(release)
-            raise
+            loopback = await completed(self._host.spawner.loopback((RUNTIME_API_PORT, ENDPOINT_PORT)))
+            self.network = loopback.network
+            await self._serve(loopback.listeners)
+            given = Surroundings(self.network, theirs.fileno(), written, self.group, self._host.seccomp)
+            self._first = first = await self._start_process(given)
+        except SandboxFailure as failure:
+            text = "; ".join([str(failure), *(line.strip() for line in self._said())])
+            raise SandboxFailure(f"slot {self.number}: {text}") from failure
         finally:
             theirs.close()
-            for descriptor in (status, block, written, seccomp, arguments):
-                os.close(descriptor)
-        self._channel, self._network, self._process = ours, started.network, started.process
-        self._watch(started.process)
-        try:
-            await self._serve(started.listeners)
-            self._confine(await self._first_process(status_end))
-            os.write(release, b"1")
-        finally:
-            os.close(status_end)
-            os.close(release)
+            os.close(written)
+        first.exited.add_done_callback(self._ended_with)
         ours.setblocking(False)
         loop.add_reader(ours, self._heard)
+
+    async def _start_process(self, given: Surroundings) -> FirstProcess:
+        host = self._host
+        if not self._forked or host.fork_servers is None:
+            return await start_alone(self._sandbox(), host.spawner, given)
+        server = await host.fork_servers.of(self.language)
+        try:
+            return await server.copy(given, self._views, self.uid)
+        finally:
+            for view in self._views.values():
+                os.close(view)
+            self._views = {}
+
+    def _ended_with(self, exited: asyncio.Future[int]) -> None:
+        if not self._exited.done():
+            self._exited.set_result(exited.result())
 
     def _sandbox(self) -> Sandbox:
         return Sandbox(
@@ -301,53 +299,10 @@ class Slot:
         self._servers.append(await loop.create_server(lambda: Door(self.calls, doors), sock=runtime_api))
         self._servers.append(await self._host.serve_endpoint(endpoint))
 
-    async def _first_process(self, status: int) -> int:
-        """The host's pid of the sandbox's process 1, as bubblewrap tells it; it waits until released."""
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Event = asyncio.Event()
-        loop.add_reader(status, readable.set)
-        told = b""
-        try:
-            while b"}" not in told:
-                await readable.wait()
-                readable.clear()
-                try:
-                    part = os.read(status, 65536)
-                except BlockingIOError:
-                    continue
-                if not part:
-                    text = "; ".join(line.strip() for line in self._said())
-                    raise SandboxFailure(f"slot {self.number}: bubblewrap: {text or 'ended at once'}")
-                told += part
-        finally:
-            loop.remove_reader(status)
-        return int(json.loads(told)["child-pid"])
-
     def _said(self) -> list[str]:
         with contextlib.suppress(OSError):
             return os.read(self.output, 65536).decode(errors="replace").splitlines()
         return []
-
-    def _confine(self, pid: int) -> None:
-        self._first, self._first_pid = os.pidfd_open(pid), pid
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (_DESCRIPTORS, _DESCRIPTORS))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
-        self.group.enter(pid)
-        # If the machine runs out of memory, functions go first.
-        with contextlib.suppress(OSError):
-            Path(f"/proc/{pid}/oom_score_adj").write_text("500")
-
-    def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        loop = asyncio.get_running_loop()
-        self._pidfd = os.pidfd_open(process.pid)
-
-        def ended() -> None:
-            loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            if not self._exited.done():
-                self._exited.set_result(process.wait())
-
-        loop.add_reader(self._pidfd, ended)
 
     def _heard(self) -> None:
         """The interpreter's byte has come, or its end."""
@@ -367,10 +322,13 @@ class Slot:
             self._channel = None
 
     def _clear(self) -> None:
-        if self._first >= 0:
+        for view in self._views.values():
+            os.close(view)
+        self._views = {}
+        if self._first is not None:
             # With process 1 its whole namespace has ended.
-            ended = select.select([self._first], [], [], _END_SECONDS)[0]
-            os.close(self._first)
+            ended = select.select([self._first.pidfd], [], [], _END_SECONDS)[0]
+            os.close(self._first.pidfd)
             if not ended:
                 _log.error("slot %d: its processes do not end; the next start clears it", self.number)
                 return

@@ -11,6 +11,7 @@ from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.identities import Identities
 from lambay.runtime.languages import Language
 from lambay.runtime.slot import Host, Slot
+from lambay.runtime.spec import SandboxFailure
 
 _log = logging.getLogger("lambay.runtime")
 
@@ -34,6 +35,8 @@ class Slots:
         self._refills: set[asyncio.Task[None]] = set()
         self._due: dict[Language, asyncio.TimerHandle] = {}
         self._stopping = False
+        self._alive = 0
+        self._none_alive = asyncio.Event()
 
     @property
     def ready(self) -> int:
@@ -78,7 +81,7 @@ class Slots:
 
     async def end(self, slot: Slot) -> None:
         await slot.end()
-        self._identities.give_back(slot.uid)
+        self._gone(slot.uid)
 
     async def settled(self) -> None:
         """Return once all refills, due or under way, are done and their interpreters wait."""
@@ -100,20 +103,32 @@ class Slots:
         spare = [slot for waiting in self._ready.values() for slot in waiting]
         self._ready.clear()
         await asyncio.gather(*(self.end(slot) for slot in spare))
+        # Those that somebody waited for who is told only now that it was in vain.
+        if self._alive:
+            await self._none_alive.wait()
 
     def _refill_due(self, language: Language) -> None:
         del self._due[language]
         self.refill(language)
 
     async def _start(self, language: Language) -> Slot:
-        async with self._starts:
-            self._started += 1
-            uid = self._identities.take()
-            try:
+        self._alive += 1
+        uid = self._identities.take()
+        try:
+            async with self._starts:
+                if self._stopping:
+                    raise SandboxFailure("Lambay is stopping")
+                self._started += 1
                 return await Slot.start(self._host, self._started, uid, language)
-            except BaseException:
-                self._identities.give_back(uid)
-                raise
+        except BaseException:
+            self._gone(uid)
+            raise
+
+    def _gone(self, uid: int) -> None:
+        self._identities.give_back(uid)
+        self._alive -= 1
+        if self._stopping and not self._alive:
+            self._none_alive.set()
 
     async def _add(self, language: Language) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The thread that starts sandboxes, each in a network namespace of its own.
+"""The thread that makes network namespaces and starts processes in them.
 
 It lives as long as Lambay does: a sandbox dies with the *thread* that started it (PR_SET_PDEATHSIG), which is
 how nothing outlives a Lambay that was killed.
@@ -16,15 +16,17 @@ from dataclasses import dataclass
 
 from lambay.runtime import kernel
 
+Command = Callable[[], tuple[Sequence[str], Sequence[int]]]
+"""Arguments, and descriptors to pass on."""
+
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A process in a fresh network namespace (`network` is a descriptor of it) and its listening sockets.
+class Loopback:
+    """A fresh network namespace (`network` is a descriptor of it) with its own loopback and listening sockets.
 
-    The namespace lives until the process has ended and the descriptor and the sockets are closed.
+    The namespace lives until its last process has ended and the descriptor and the sockets are closed.
     """
 
-    process: subprocess.Popen[bytes]
     network: int
     listeners: tuple[socket.socket, ...]
 
@@ -33,45 +35,61 @@ class Spawner:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambay-spawner")
 
-    async def spawn(
-        self,
-        command: Callable[[], tuple[Sequence[str], Sequence[int]]],
-        ports: Sequence[int],
-        *,
-        stdin: int,
-        output: int,
-    ) -> Started:
-        """Start what `command` returns (arguments, descriptors to pass on); listen on loopback `ports`.
+    async def loopback(self, ports: Sequence[int]) -> Loopback:
+        """A network namespace in which sockets listen on loopback `ports`. Raises OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _loopback, ports)
 
-        `command` runs in the thread, just before the start. Raises OSError.
+    async def spawn(
+        self, command: Command, *, stdin: int, output: int, network: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start what `command`, called in the thread just before, returns; in a network namespace, or the host's.
+
+        Raises OSError.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, _spawn, command, ports, stdin, output)
+        return await loop.run_in_executor(self._thread, _spawn, command, stdin, output, network)
 
     def stop(self) -> None:
         """End the thread, and with it every process that it started."""
         self._thread.shutdown()
 
 
-def _spawn(
-    command: Callable[[], tuple[Sequence[str], Sequence[int]]], ports: Sequence[int], stdin: int, output: int
-) -> Started:
-    kernel.unshare_network()
+def _loopback(ports: Sequence[int]) -> Loopback:
     listeners: list[socket.socket] = []
-    network = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = _own_network()
     try:
-        with socket.socket() as control:
-            kernel.bring_up("lo", control.fileno())
-        for port in ports:
-            listener = socket.socket()
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-            listener.listen(128)
-            listener.setblocking(False)
+        kernel.unshare_network()
+        network = _own_network()
+        try:
+            with socket.socket() as control:
+                kernel.bring_up("lo", control.fileno())
+            for port in ports:
+                listener = socket.socket()
+                listeners.append(listener)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("127.0.0.1", port))
+                listener.listen(128)
+                listener.setblocking(False)
+        except BaseException:
+            os.close(network)
+            for listener in listeners:
+                listener.close()
+            raise
+        finally:
+            kernel.enter_network(home)
+    finally:
+        os.close(home)
+    return Loopback(network, tuple(listeners))
+
+
+def _spawn(command: Command, stdin: int, output: int, network: int | None) -> subprocess.Popen[bytes]:
+    home = _own_network()
+    try:
+        if network is not None:
+            kernel.enter_network(network)
         arguments, passed = command()
         # Without preexec_fn this is a vfork, which does not copy Lambay's page tables.
-        process = subprocess.Popen(
+        return subprocess.Popen(
             arguments,
             pass_fds=passed,
             env={"PATH": "/usr/bin:/bin"},
@@ -80,9 +98,10 @@ def _spawn(
             stdout=output,
             stderr=output,
         )
-    except BaseException:
-        os.close(network)
-        for listener in listeners:
-            listener.close()
-        raise
-    return Started(process, network, tuple(listeners))
+    finally:
+        kernel.enter_network(home)
+        os.close(home)
+
+
+def _own_network() -> int:
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -103,8 +103,85 @@ async def test_it_sees_only_its_own_processes(bench: Bench) -> None:
 
     names = await bench.answer(spec)
 
-    assert names == {"1": "bwrap", "2": names["2"]}
+    assert set(names) == {"1", "2"}
     assert names["2"].endswith("/bin/python3.11")
+
+
+async def test_a_copy_of_the_fork_server_inherits_nothing_but_modules(bench: Bench) -> None:
+    spec = bench.function(
+        """
+        import os
+        def opened(path):
+            try:
+                return os.listdir(path) if os.path.isdir(path) else open(path, "rb").read()
+            except OSError as error:
+                return error.errno
+        def handler(event, context):
+            status = dict(line.split(":\t", 1) for line in open("/proc/1/status").read().splitlines())
+            os.kill(os.getpid(), 0)
+            mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
+            return {
+                "links": sorted(os.readlink("/proc/self/fd/" + fd).split(":")[0] for fd in os.listdir("/proc/self/fd")
+                                if os.path.exists("/proc/self/fd/" + fd)),
+                "first": [opened("/proc/1/" + name) for name in ("environ", "fd", "mem", "maps")],
+                "first_caps": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+                "first_uid": status["Uid"].split(),
+                "environment": dict(os.environ).get("HOME"),
+                "proc": mounts.count("/proc"),
+                "terminals": os.listdir("/dev/pts"),
+                "pids": sorted(name for name in os.listdir("/proc") if name.isdigit()),
+            }
+        """
+    )
+
+    found = await bench.answer(spec)
+
+    assert set(found["links"]) <= {"/dev/null", "pipe", "socket"}
+    assert {name: found["first"].count(name) for name in (13, 1)} == {13: len(found["first"]), 1: 0}
+    assert {int(value, 16) for value in found["first_caps"]} == {0}
+    assert found["first_uid"] == ["65534"] * 4
+    assert found["environment"] is None
+    assert found["proc"] == 1
+    assert found["terminals"] == ["ptmx"]
+    assert found["pids"] == ["1", "2"]
+
+
+async def test_copies_of_one_fork_server_draw_different_numbers(bench: Bench) -> None:
+    spec = bench.function(
+        """
+        import os, random, ssl, uuid
+        def handler(event, context):
+            return random.random(), random.SystemRandom().random(), ssl.RAND_bytes(8).hex(), str(uuid.uuid4())
+        """
+    )
+    environments = [await bench.fleet.acquire(spec) for _ in range(3)]
+
+    drawn = [(await bench.fleet.invoke(each, invocation(spec))).payload for each in environments]
+
+    numbers = [number for payload in drawn for number in json.loads(payload)]
+    assert len(set(numbers)) == 12
+    for environment in environments:
+        bench.fleet.release(environment)
+
+
+@pytest.mark.parametrize("variable", ["PYTHONHASHSEED", "LD_BIND_NOW", "AWS_LAMBDA_EXEC_WRAPPER"])
+async def test_what_a_copy_cannot_take_on_gets_a_process_of_its_own(bench: Bench, variable: str) -> None:
+    layer = bench.directory / "layer"
+    layer.mkdir()
+    (layer / "wrapper").write_text('#!/bin/sh\nexec "$@"\n')
+    (layer / "wrapper").chmod(0o755)
+    value = "/opt/wrapper" if variable == "AWS_LAMBDA_EXEC_WRAPPER" else "1"
+    spec = bench.function(
+        """
+        import os
+        def handler(event, context):
+            return open("/proc/self/cmdline").read().split("\\0")[1], os.environ[event]
+        """,
+        variables={variable: value},
+        layers=(layer,),
+    )
+
+    assert await bench.answer(spec, variable) == ["/var/rapid/bootstrap.py", value]
 
 
 async def test_it_has_no_privileges_and_gains_none(bench: Bench) -> None:

@@ -49,11 +49,16 @@ def become(environment: Any) -> None:
         importlib.reload(loop)
 
 
-if sys.argv[1:] != ["run"]:
+def main() -> None:
+    """Wait for the function in a process that can become it."""
     received = receive()
     start_extensions(received["environment"])
     if received["commands"] is not None:
         execute(received["commands"], received["environment"])
         sys.exit(f"{received['commands'][0][0]} cannot be executed")
     become(received["environment"])
-run()
+    run()
+
+
+if __name__ == "__main__":
+    run() if sys.argv[1:] == ["run"] else main()

@@ -18,8 +18,13 @@ def refuse(programs: str) -> None:
     connection.getresponse().read()
 
 
-received = receive()
-start_extensions(received["environment"])
-execute(received["commands"], received["environment"])
-refuse(" ".join(command[0] for command in received["commands"]))
-sys.exit(1)
+def main() -> None:
+    received = receive()
+    start_extensions(received["environment"])
+    execute(received["commands"], received["environment"])
+    refuse(" ".join(command[0] for command in received["commands"]))
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
