@@ -49,6 +49,9 @@ class Settings:
     drain_seconds: int = _setting(
         10, "LAMBAY_DRAIN_SECONDS", "seconds that environments of replaced code keep their connections"
     )
+    drain_seconds: int = _setting(
+        10, "LAMBAY_DRAIN_SECONDS", "seconds that environments of replaced code keep their connections"
+    )
     warm_slots: int = _setting(
         2, "LAMBAY_WARM_SLOTS", "pre-started sandboxes kept ready for each runtime in use"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Iterable
 
 from lambay.aws import AWSError
 from lambay.functions.ports import Network
@@ -56,12 +57,12 @@ class Interfaces:
                 except AWSError as error:
                     _log.error("interface %s in %s: %s", kept.id, kept.subnet, error)
 
-    async def collect(self) -> None:
-        """Delete the interfaces that no version needs any more."""
+    async def collect(self, draining: Iterable[Version] = ()) -> None:
+        """Delete the interfaces that no version needs any more, earlier builds that still drain included."""
         async with self._lock:
             needed = {
                 wanted.key
-                for version in self._resources.versions
+                for version in (*self._resources.versions, *draining)
                 for wanted in (*_needed(version), *_needed(version.running))
             }
             for kept in self._resources.interfaces:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lambay.aws import AWSError
+from lambay.clock import Clock
 from lambay.functions.admission import Admission
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
@@ -48,8 +49,14 @@ class Lifecycle:
         interfaces: Interfaces,
         fleet: Fleet,
         admission: Admission,
+        clock: Clock,
+        drain_s: float,
     ) -> None:
         self._admission = admission
+        self._clock = clock
+        self._drain_s = drain_s
+        self._superseded: dict[str, Version] = {}
+        self._draining: set[asyncio.Task[None]] = set()
         self._resources = resources
         self._code = code
         self._interfaces = interfaces
@@ -63,6 +70,27 @@ class Lifecycle:
     def retire(self, *versions: Version) -> None:
         """End the environments of changed or deleted versions, then remove what nothing uses any more."""
         self._spawn(self._retire([environment_key(version) for version in versions]), "retire")
+
+    def supersede(self, *versions: Version) -> None:
+        """`retire` after the draining time: until then their idle environments keep their connections.
+
+        See the Developer Guide, "Configuring file system access": new instances are there some time before
+        the old ones close their connections.
+        """
+        if not self._drain_s:
+            return self.retire(*versions)
+        self._superseded.update((environment_key(version), version) for version in versions)
+        draining = asyncio.get_running_loop().create_task(
+            self._drain([environment_key(version) for version in versions]), name="lambda: draining"
+        )
+        self._draining.add(draining)
+        draining.add_done_callback(self._draining.discard)
+
+    async def _drain(self, keys: list[str]) -> None:
+        await self._clock.sleep(self._drain_s)
+        for key in keys:
+            self._superseded.pop(key, None)
+        self._spawn(self._retire(keys), "retire")
 
     def resume(self) -> None:
         """Take up what a crash interrupted, and remove what an interrupted deletion left."""
@@ -86,9 +114,11 @@ class Lifecycle:
             _log.warning("%s: functions that need it will fail", error)
 
     async def stop(self) -> None:
-        for task in list(self._tasks):
+        tasks = [*self._tasks, *self._draining]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._superseded.clear()
 
     async def idle(self) -> None:
         """When every step that was begun has ended."""
@@ -117,7 +147,7 @@ class Lifecycle:
             if changes:
                 await self._resources.commit(*changes)
             if replaced:
-                self.retire(*replaced)
+                self.supersede(*replaced)
 
     async def _settled(self, version: Version) -> Version:
         """The version after its code and interfaces are in place, or as Failed with the reason."""
@@ -151,8 +181,15 @@ class Lifecycle:
         for key in keys:
             # An invocation under way may import more of its code.
             await self._admission.ended(key)
-        await self._interfaces.collect()
-        await self._code.collect(lambda: self._resources.codes_in_use() | self._admission.codes())
+        await self._interfaces.collect(self._superseded.values())
+        await self._code.collect(self._codes_in_use)
+
+    def _codes_in_use(self) -> set[str]:
+        digests = self._resources.codes_in_use() | self._admission.codes()
+        for version in self._superseded.values():
+            digests.add(version.code.digest)
+            digests.update(layer.code.digest for layer in version.configuration.layers)
+        return digests
 
 
 def _state(state: str, failure: tuple[str, str] | None) -> dict[str, Any]:

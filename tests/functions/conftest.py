@@ -249,8 +249,8 @@ class FakeNetwork:
 class World:
     """The service with its surroundings, called as the gateway calls it."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.settings = Settings(data_dir=data_dir)
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
+        self.settings = Settings(data_dir=data_dir, **{"drain_seconds": 0, **settings})
         self.clock = Clock()
         self.fleet = FakeFleet()
         self.neighbours = FakeNeighbours()
