@@ -76,6 +76,7 @@ class House:
         self.neighbours.on_change("iam", self.mount_permits.iam_changed)
         self.neighbours.on_change("iam", lambda account, region: self.functions.mounts_changed())
         self.file_systems.on_change(self.functions.mounts_changed)
+        self.file_systems.on_bypass(self.fleet.retire)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)

@@ -27,7 +27,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--quotas",
         choices=("on", "off"),
-        help="hold file systems to the rates of their throughput modes (LAMBAY_QUOTAS; off)",
+        help="hold file systems to the rates of their throughput modes (LAMBAY_QUOTAS; on)",
     )
     parser.add_argument(
         "--iam",

@@ -30,8 +30,7 @@ class Lifecycle(Resources):
         if len(self._mount_targets):
             self._resuming = asyncio.create_task(self._resume_targets())
         self._in_background(self._sweep())
-        if self._throughput.enforced:
-            self._keeping = asyncio.create_task(self._throughput.run())
+        self._keeping = asyncio.create_task(self._throughput.run())
 
     async def stop(self) -> None:
         """Removals that are under way go on at the next start."""

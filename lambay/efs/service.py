@@ -13,6 +13,7 @@ from lambay.efs.policy_operations import PolicyOperations
 from lambay.efs.records import FileSystem
 from lambay.efs.replication_operations import ReplicationOperations
 from lambay.efs.tag_operations import TagOperations
+from lambay.efs.throughput_limits import Retire
 
 
 class FileSystems(
@@ -47,6 +48,10 @@ class FileSystems(
         if file_system.policy is not None:
             notes.append("file system policy: mounts are not checked against it")
         return notes
+
+    def on_bypass(self, retire: Retire) -> None:
+        """Have `retire` called with mounts that have files open past fsd though their throughput is limited."""
+        self._throughput.on_bypass(retire)
 
     async def summary(self) -> Mapping[str, Any]:
         """For `lambay status`: counts, and each file system with its size in bytes and its notes."""

@@ -119,7 +119,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a volume is held to. `performance` is "general_purpose" or "max_io".
 
     `standard_bytes` is what bursting's baseline follows. Without `ledger` the credits go on as they are.
-    `passthrough` is for files opened from now on; what bypasses the server cannot be held back.
+    `passthrough` is for files opened from now on; what bypasses the server cannot be held back. Without
+    `enforce` credits are counted, and nothing is held back.
     """
 
     throughput: Throughput
@@ -127,6 +128,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     standard_bytes: int | None = None
     ledger: Ledger | None = None
     passthrough: bool | None = None
+    enforce: bool = True
 
 
 class Report(msgspec.Struct, frozen=True):

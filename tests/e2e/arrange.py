@@ -113,9 +113,10 @@ class Deployer:
             self._role = made["Role"]["Arn"]
         return self._role
 
-    def file_system(self) -> str:
-        """A file system with a mount target in the one subnet used here."""
-        created = self.efs.create_file_system(CreationToken=unique("token"), ThroughputMode="elastic")
+    def file_system(self, **settings: Any) -> str:
+        """A file system, elastic unless told otherwise, with a mount target in the one subnet used here."""
+        settings = {"ThroughputMode": "elastic"} | settings
+        created = self.efs.create_file_system(CreationToken=unique("token"), **settings)
         file_system_id: str = created["FileSystemId"]
         available(lambda: self.efs.describe_file_systems(FileSystemId=file_system_id)["FileSystems"])
         self.efs.create_mount_target(

@@ -14,7 +14,7 @@ from typing import Any
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.efs import FileSystems, Limits
-from lambay.fsd import FsdError, Mount, Mounted, Report, Stats, Usage
+from lambay.fsd import FsdError, Ledger, Mount, Mounted, Report, Stats, Usage
 from lambay.fsd import Limits as VolumeLimits
 from lambay.settings import Settings
 from lambay.store import Store
@@ -238,7 +238,8 @@ class TinyFileServer:
         self.mounts.pop(mount, None)
 
     async def limit(self, volume: str, limits: VolumeLimits) -> Report:
-        raise FsdError("InvalidRequest", "nothing is limited here")
+        self._check()
+        return Report(0, None, 0.0, limits.ledger or Ledger(0, 0, 0))
 
     async def set_clock(self, nanoseconds: int) -> None:
         pass

@@ -84,9 +84,17 @@ async def test_without_quotas_nothing_is_held_back(tmp_path: Path) -> None:
     async with limited(tmp_path, quotas=False) as house:
         volume, mountpoint = await house.make(ThroughputMode="provisioned", ProvisionedThroughputInMibps=1.0)
         assert await seconds_to_write(mountpoint / "file", 8) < 4
-        assert (await house.fsd.stats()).volumes[volume].get("limits") is None
+        assert (await house.fsd.stats()).volumes[volume]["limits"]["enforced"] is False
         notes = (await house.efs.summary())["file_systems"][0]["stored_not_enforced"]
         assert any("throughput" in note for note in notes)
+
+
+async def test_without_quotas_credits_are_spent_all_the_same(tmp_path: Path) -> None:
+    async with limited(tmp_path, quotas=False) as house:
+        volume, mountpoint = await house.make()
+        full = await house.credits(volume)
+        await seconds_to_write(mountpoint / "file", 16)
+        assert full - await house.credits(volume) > 8 * MIB
 
 
 async def test_limits_hold_after_the_death_of_the_file_server(tmp_path: Path) -> None:
@@ -123,6 +131,29 @@ async def test_a_deleted_file_system_leaves_no_ledger(tmp_path: Path) -> None:
         await asyncio.wait(house.efs._removals)
         await house.efs._throughput.keep()
         assert len(house.efs._throughput._ledgers) == 0
+
+
+async def test_who_bypasses_a_file_system_that_leaves_elastic_mode_is_told(tmp_path: Path) -> None:
+    async with limited(tmp_path) as house:
+        told: list[str] = []
+        house.efs.on_bypass(told.extend)
+        (volume, mountpoint), (other, elsewhere) = [
+            await house.make(ThroughputMode="elastic") for _ in range(2)
+        ]
+        with (mountpoint / "file").open("wb"), (elsewhere / "file").open("wb"):
+            await house.efs._throughput.keep()
+            assert told == []
+            update = {"FileSystemId": volume, "ThroughputMode": "bursting"}
+            await house.efs.update_file_system(call(), update)
+            assert told == [volume]
+            # Until it is closed, for it might have been opened at the moment of the switch.
+            await house.efs._throughput.keep()
+            assert told == [volume, volume]
+        told.clear()
+        with (mountpoint / "file").open("wb"):
+            await house.efs._throughput.keep()
+        assert told == []
+        assert other not in told
 
 
 @pytest.mark.parametrize("mode", ["bursting", "elastic"])

@@ -1,0 +1,87 @@
+"""Throughput modes as functions feel them, through boto3."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+MIB = 1 << 20
+
+KEEPER = """
+    import os, time, uuid
+    who = uuid.uuid4().hex
+    kept = None
+    def handler(event, context):
+        global kept
+        if kept is None:
+            kept = os.open("/mnt/efs/kept-" + who, os.O_RDWR | os.O_CREAT)
+        if event.get("wait"):
+            open("/mnt/efs/begun", "w").close()
+            while not os.path.exists("/mnt/efs/go"):
+                time.sleep(0.02)
+        began = time.monotonic()
+        for number in range(event.get("mebibytes", 0)):
+            os.pwrite(kept, bytes(1 << 20), number << 20)
+        return {"who": who, "seconds": time.monotonic() - began}
+"""
+NAMES = """
+    import os
+    def handler(event, context):
+        if "make" in event:
+            open("/mnt/efs/" + event["make"], "w").close()
+        return sorted(os.listdir("/mnt/efs"))
+"""
+
+
+def provisioned(deploy: Any, file_system: str) -> None:
+    deploy.efs.update_file_system(
+        FileSystemId=file_system, ThroughputMode="provisioned", ProvisionedThroughputInMibps=1.0
+    )
+
+
+def test_an_invocation_that_waits_for_its_throughput_times_out(deploy: Any) -> None:
+    limited = {"ThroughputMode": "provisioned", "ProvisionedThroughputInMibps": 1.0}
+    name = deploy.function(KEEPER, deploy.access_point(deploy.file_system(**limited)), Timeout=3)
+
+    answer = deploy.lambda_.invoke(FunctionName=name, Payload=json.dumps({"mebibytes": 30}))
+
+    assert answer["FunctionError"] == "Unhandled"
+    assert json.loads(answer["Payload"].read())["errorType"] == "Sandbox.Timedout"
+    assert deploy.invoke(name, {})["who"]
+
+
+def test_environments_that_bypass_a_file_system_are_replaced_when_it_leaves_elastic_mode(deploy: Any) -> None:
+    file_system = deploy.file_system()
+    name = deploy.function(KEEPER, deploy.access_point(file_system), Timeout=60)
+    first = deploy.invoke(name, {"mebibytes": 4})
+    assert deploy.invoke(name, {})["who"] == first["who"]
+
+    provisioned(deploy, file_system)
+    second = deploy.invoke(name, {"mebibytes": 4})
+
+    assert second["who"] != first["who"]
+    # A tenth of a second of 1 MiB/s may be taken in advance.
+    assert second["seconds"] > 3.5
+    assert deploy.invoke(name, {})["who"] == second["who"]
+
+
+def test_a_busy_one_is_replaced_after_its_invocation(deploy: Any) -> None:
+    file_system = deploy.file_system()
+    point = deploy.access_point(file_system)
+    name, names = deploy.function(KEEPER, point, Timeout=60), deploy.function(NAMES, point, Timeout=60)
+    deploy.invoke(name, {})
+    answers: list[Any] = []
+    invoking = threading.Thread(target=lambda: answers.append(deploy.invoke(name, {"wait": True})))
+    invoking.start()
+    while "begun" not in deploy.invoke(names, {}):
+        pass
+
+    provisioned(deploy, file_system)
+    deploy.invoke(names, {"make": "go"})
+    invoking.join(60)
+
+    assert len(answers) == 1
+    second = deploy.invoke(name, {"mebibytes": 4})
+    assert second["who"] != answers[0]["who"]
+    assert second["seconds"] > 3.5
