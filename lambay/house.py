@@ -26,7 +26,7 @@ from lambay.identity import Identity, MountPermits, SecurityTokens
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.network import Network
-from lambay.observe import Logs
+from lambay.observe import CloudWatch, Logs, Metrics
 from lambay.own_pages import OwnPages
 from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
@@ -49,6 +49,8 @@ class House:
         iam = IamRecords(self.neighbours.ready)
         self.identity = Identity(self.store, iam, settings, self.clock)
         self.network = Network(self.neighbours)
+        self.metrics = Metrics(settings.data_dir / "metrics.db", self.clock)
+        self.cloudwatch = CloudWatch(self.store, self.metrics, self.clock)
         self.logs = Logs(settings.data_dir / "logs.db", self.clock, settings)
         self.file_systems = FileSystems(
             self.store, self.fsd, self.network, self.neighbours, settings, self.clock
@@ -81,7 +83,7 @@ class House:
         self.neighbours.on_change("events", self.functions.rules_changed)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
-        services = (self.functions, self.file_systems, self.logs, sts)
+        services = (self.functions, self.file_systems, self.logs, self.cloudwatch, sts)
         self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock)
         self.pages = OwnPages(self)
         self._outside = Listener(self.handle)
@@ -99,6 +101,8 @@ class House:
         stack.push_async_callback(house.neighbours.close)
         stack.push_async_callback(house.logs.close)
         await house.logs.start()
+        stack.push_async_callback(house.metrics.close)
+        await house.metrics.start()
         stack.push_async_callback(house.fsd.stop)
         await house.fsd.start()
         stack.push_async_callback(house.file_systems.stop)
@@ -142,7 +146,9 @@ class House:
         await self.host_mounts.stop()
         await self.file_systems.reset()
         await self.store.clear()
-        await asyncio.gather(self.functions.reset(), self.neighbours.reset(), self.logs.reset())
+        await asyncio.gather(
+            self.functions.reset(), self.neighbours.reset(), self.logs.reset(), self.metrics.reset()
+        )
 
     async def status(self) -> dict[str, Any]:
         """What `lambay status` shows."""

@@ -16,10 +16,10 @@ from lambay.aws import Service
 from lambay.efs import FileSystems
 from lambay.functions import Functions
 from lambay.identity import SecurityTokens
-from lambay.observe import Logs
+from lambay.observe import CloudWatch, Logs
 
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
-SERVICES: tuple[type[Service], ...] = (FileSystems, Functions, Logs, SecurityTokens)
+SERVICES: tuple[type[Service], ...] = (FileSystems, Functions, Logs, CloudWatch, SecurityTokens)
 
 _HEAD = """# Coverage
 

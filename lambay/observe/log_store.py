@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +20,7 @@ from lambay.observe import log_schema as schema
 from lambay.observe.log_errors import required_group, required_stream
 from lambay.observe.log_records import Batch, Group, GroupKey, event_bytes
 from lambay.observe.log_tail import Subscription, Tails
+from lambay.observe.readers import Readers
 from lambay.store import Database
 
 R = TypeVar("R")
@@ -42,7 +41,7 @@ class LogStore:
     def __init__(self, path: Path, clock: Clock) -> None:
         self._clock = clock
         self._database = Database(path, schema.MIGRATIONS)
-        self._readers = _Readers(path)
+        self._readers = Readers(path, _READERS, "log reader")
         self._tails = Tails()
         self._next_id = self._database.run_blocking(schema.last_event_id) + 1
         self._pending: deque[Batch] = deque()
@@ -275,31 +274,3 @@ def _joined(batches: list[Batch]) -> list[Batch]:
         else:
             joined.append(batch)
     return joined
-
-
-class _Readers:
-    """Threads that read the file, each over a connection of its own, beside the one that writes it."""
-
-    def __init__(self, path: Path) -> None:
-        self._uri = f"{path.absolute().as_uri()}?mode=ro"
-        self._threads = ThreadPoolExecutor(_READERS, thread_name_prefix="log reader")
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-
-    async def run(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: work(self._connection())
-        )
-
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
-            self._local.connection = connection
-            self._connections.append(connection)
-        return connection
-
-    def close(self) -> None:
-        self._threads.shutdown()
-        for connection in self._connections:
-            connection.close()

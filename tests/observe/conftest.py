@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import pytest
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.observe import Logs
+from lambay.observe.cloudwatch import CloudWatch
+from lambay.observe.metrics.service import Metrics
 from lambay.settings import Settings
+from lambay.store import Store
 
 ACCOUNT, REGION = "123456789012", "eu-west-1"
 ROOT = Principal("root", ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root", ACCOUNT)
@@ -24,12 +27,13 @@ def call(account: str = ACCOUNT, region: str = REGION) -> Call:
 class Client:
     """`client.create_log_group(logGroupName="/g")` as with boto3."""
 
-    def __init__(self, logs: Logs, clock: Clock) -> None:
-        self.logs = logs
+    def __init__(self, service: Any, clock: Clock) -> None:
+        self.service = service
+        self.logs = service
         self.clock = clock
 
     def __getattr__(self, operation: str) -> Any:
-        method = getattr(self.logs, operation)
+        method = getattr(self.service, operation)
 
         async def invoke(**input: Any) -> Any:
             return await method(call(), input)
@@ -72,6 +76,26 @@ async def logs(tmp_path: Path, clock: Clock, settings: Settings) -> AsyncIterato
 @pytest.fixture
 def client(logs: Logs, clock: Clock) -> Client:
     return Client(logs, clock)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "lambay.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def metrics(tmp_path: Path, clock: Clock) -> AsyncIterator[Metrics]:
+    metrics = Metrics(tmp_path / "metrics.db", clock)
+    await metrics.start()
+    yield metrics
+    await metrics.close()
+
+
+@pytest.fixture
+def cloudwatch(store: Store, metrics: Metrics, clock: Clock) -> Client:
+    return Client(CloudWatch(store, metrics, clock), clock)
 
 
 def messages(output: dict[str, Any]) -> list[str]:

@@ -1,0 +1,118 @@
+"""What is known of one metric in one span of time: count, sum, extremes, and how the values were distributed.
+
+A distribution is exact up to 64 different values. Past that, values within one per cent of each other (then two,
+four, …) count as one, so that a point's size is bounded and percentiles stay as close.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+MOST_VALUES = 64
+_FINEST = 0.01
+UNKNOWN = b""
+"""The stored form of a distribution that was never told: a statistic set's."""
+
+_decode = msgspec.msgpack.Decoder(tuple[list[float], list[float]]).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class Point:
+    """`values` has how often each value came; None where only statistic sets were given."""
+
+    count: float
+    sum: float
+    minimum: float
+    maximum: float
+    values: dict[float, float] | None
+
+    @classmethod
+    def of(cls, value: float, count: float = 1.0) -> Point:
+        return cls(count, value * count, value, value, {value: count})
+
+    @classmethod
+    def of_values(cls, pairs: Iterable[tuple[float, float]]) -> Point:
+        """Of (value, count) pairs, at least one."""
+        values: dict[float, float] = {}
+        for value, count in pairs:
+            values[value] = values.get(value, 0.0) + count
+        return cls(
+            sum(values.values()),
+            sum(value * count for value, count in values.items()),
+            min(values),
+            max(values),
+            compact(values),
+        )
+
+    def merge(self, other: Point) -> None:
+        """Add what `other` knows."""
+        self.count += other.count
+        self.sum += other.sum
+        self.minimum = min(self.minimum, other.minimum)
+        self.maximum = max(self.maximum, other.maximum)
+        if self.values is None or other.values is None:
+            self.values = None
+            return
+        values = self.values
+        for value, count in other.values.items():
+            values[value] = values.get(value, 0.0) + count
+        if len(values) > MOST_VALUES:
+            self.values = compact(values)
+
+    def copy(self) -> Point:
+        values = None if self.values is None else dict(self.values)
+        return Point(self.count, self.sum, self.minimum, self.maximum, values)
+
+
+def compact(values: dict[float, float]) -> dict[float, float]:
+    """`values` with neighbours put together until there are at most 64; their counts add up the same."""
+    width = _FINEST
+    found = values
+    while len(found) > MOST_VALUES:
+        found = _grouped(values, math.log1p(width))
+        width *= 2
+    return found
+
+
+def _grouped(values: dict[float, float], step: float) -> dict[float, float]:
+    found: dict[float, float] = {}
+    for value, count in values.items():
+        if value:
+            size = math.exp((math.floor(math.log(abs(value)) / step) + 0.5) * step)
+            value = math.copysign(size, value)
+        found[value] = found.get(value, 0.0) + count
+    return found
+
+
+def stored(point: Point) -> bytes | None:
+    """The distribution as bytes; None where the other numbers tell it: all values are the same."""
+    if point.values is None:
+        return None if point.minimum == point.maximum else UNKNOWN
+    if len(point.values) == 1:
+        return None
+    return _encode((list(point.values), list(point.values.values())))
+
+
+def restored(
+    count: float,
+    total: float,
+    minimum: float,
+    maximum: float,
+    distribution: bytes | None,
+    *,
+    detail: bool = True,
+) -> Point:
+    """The point of its stored parts; without `detail` its distribution is left unread (None)."""
+    values: dict[float, float] | None = None
+    if detail:
+        if distribution is None:
+            values = {minimum: count}
+        elif distribution:
+            keys, counts = _decode(distribution)
+            values = dict(zip(keys, counts, strict=True))
+    return Point(count, total, minimum, maximum, values)
