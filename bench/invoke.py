@@ -265,7 +265,10 @@ def role(iam: Any) -> str:
         ]
     }
     document = json.dumps({"Version": "2012-10-17"} | trust)
-    return str(iam.create_role(RoleName="bench", AssumeRolePolicyDocument=document)["Role"]["Arn"])
+    made = iam.create_role(RoleName="bench", AssumeRolePolicyDocument=document)
+    vpc_access = "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole"
+    iam.attach_role_policy(RoleName="bench", PolicyArn=vpc_access)
+    return str(made["Role"]["Arn"])
 
 
 def wait(describe: Callable[[], dict[str, Any]]) -> None:

@@ -15,14 +15,15 @@ import msgspec
 
 from lambay import __version__
 from lambay.api import Endpoint, Gateway, Listener
-from lambay.aws import Arn, Call, Principal
+from lambay.aws import Arn, AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.efs import FileSystems
 from lambay.efs.host_mounts import HostMounts
 from lambay.fsd import Fsd
 from lambay.functions import Functions
+from lambay.functions.requirements import CANNOT_ASSUME
 from lambay.http import Request, Response
-from lambay.identity import Identity, MountPermits, SecurityTokens
+from lambay.identity import Identity, MountPermits, SecurityTokens, ServiceRoles
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.network import Network
@@ -64,6 +65,7 @@ class House:
             serve_endpoint=self._serve_inside,
         )
         self.mount_permits = MountPermits(self.identity, self.clock)
+        self._roles = ServiceRoles(self.identity, iam)
         self.functions = Functions(
             self.store,
             self.fleet,
@@ -74,6 +76,7 @@ class House:
             self.clock,
             mount_permits=self.mount_permits,
             write_log=self.logs.write,
+            roles=self._roles,
         )
         self.neighbours.on_change("iam", self.mount_permits.iam_changed)
         self.neighbours.on_change("iam", lambda account, region: self.functions.mounts_changed())
@@ -168,6 +171,10 @@ class House:
 
     async def _credentials(self, spec: EnvironmentSpec) -> Credentials:
         """A session of the function's role, named after the function as Lambda names it."""
+        if not await self._roles.assumable(
+            spec.role_arn, source_arn=spec.function_arn.removesuffix(f":{spec.version}"), region=spec.region
+        ):
+            raise AWSError("AccessDeniedException", CANNOT_ASSUME, status=403, Type="User")
         issued = await self.identity.issue_session(spec.role_arn, spec.function_name, _SESSION_SECONDS)
         return Credentials(
             access_key_id=issued.access_key_id,

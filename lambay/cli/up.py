@@ -32,7 +32,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--iam",
         choices=("enforce", "off"),
-        help="whether users and roles may do only what their policies allow (LAMBAY_IAM; off)",
+        help="whether users and roles may do only what their policies allow (LAMBAY_IAM; enforce)",
     )
     parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info"

@@ -280,7 +280,7 @@ class DefinitionOperations(Operations):
             await self._room.runtimes.check(configuration.runtime)
         check_architecture(configuration.architecture)
         if current is None or configuration.role != current.role:
-            await requirements.check_role(configuration.role, account, region)
+            await requirements.check_role(configuration.role, name.arn, region)
         if current is None or configuration.kms_key_arn != current.kms_key_arn:
             await requirements.check_key(configuration.kms_key_arn, account, region)
         if input.get("Layers") is not None:
@@ -291,6 +291,12 @@ class DefinitionOperations(Operations):
             current.file_systems,
         ):
             configuration = await requirements.placed(configuration, account, region)
+        if current is None or (configuration.role, configuration.vpc, configuration.dead_letter_arn) != (
+            current.role,
+            current.vpc,
+            current.dead_letter_arn,
+        ):
+            await requirements.check_rights(configuration, region)
         return configuration
 
     def _layers(self, arns: list[str], name: FunctionName) -> tuple[LayerReference, ...]:

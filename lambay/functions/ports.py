@@ -188,6 +188,18 @@ class MountSource(Protocol):
     def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
+class Roles(Protocol):
+    """What Lambda asks of a function's role."""
+
+    async def assumable(self, role_arn: str, *, source_arn: str, region: str) -> bool:
+        """Whether it is there and lets Lambda assume it for that function."""
+        ...
+
+    async def lacking(self, role_arn: str, action: str, resource: str | None = None, *, region: str) -> str:
+        """Why the role may not do that, empty where it may; without `resource`: to some resource."""
+        ...
+
+
 class MountPermit(Protocol):
     """What a mount may do; with a `refusal`, the reason, there is none."""
 

@@ -10,37 +10,59 @@ import msgspec
 
 from lambay.aws import AWSError
 from lambay.functions.errors import invalid
-from lambay.functions.ports import FileSystems, Neighbours, Network, Subnet
+from lambay.functions.ports import FileSystems, Neighbours, Network, Roles, Subnet
 from lambay.functions.records import Configuration, Vpc
 
-_CANNOT_ASSUME = "The role defined for the function cannot be assumed by Lambda."
+CANNOT_ASSUME = "The role defined for the function cannot be assumed by Lambda."
+
+
+# What Lambda does in EC2 as the role of a function in a VPC; see "Giving Lambda functions access to resources in
+# an Amazon VPC", "Required IAM permissions".
+_INTERFACE_ACTIONS = ("CreateNetworkInterface", "DescribeNetworkInterfaces", "DeleteNetworkInterface")
 
 
 class Requirements:
     """Asks the neighbours; every refusal is an InvalidParameterValueException with Lambda's words."""
 
-    def __init__(self, neighbours: Neighbours, network: Network, file_systems: FileSystems) -> None:
+    def __init__(
+        self, neighbours: Neighbours, network: Network, file_systems: FileSystems, roles: Roles | None = None
+    ) -> None:
         self._neighbours = neighbours
         self._network = network
         self._file_systems = file_systems
+        self._roles = roles or TrustedRoles(neighbours)
 
-    async def check_role(self, role: str, account: str, region: str) -> None:
-        """The role exists and trusts `lambda.amazonaws.com`.
+    async def check_role(self, role: str, function_arn: str, region: str) -> None:
+        """The role exists and trusts `lambda.amazonaws.com`, on behalf of this function.
 
         Lambay is as strict as Lambda here: the function's credentials are that role's, so a role that only
         looks like one could never work.
         """
-        name = role.rsplit("/", 1)[-1]
-        try:
-            found = await self._neighbours.call(
-                "iam", "GetRole", {"RoleName": name}, account=account, region=region
+        if not await self._roles.assumable(role, source_arn=function_arn, region=region):
+            raise invalid(CANNOT_ASSUME)
+
+    async def check_rights(self, configuration: Configuration, region: str) -> None:
+        """The role may do what Lambda does with it before the first invocation."""
+        role = configuration.role
+        if configuration.vpc is not None and configuration.vpc.subnet_ids:
+            for operation in _INTERFACE_ACTIONS:
+                if await self._roles.lacking(role, f"ec2:{operation}", region=region):
+                    raise invalid(
+                        f"The provided execution role does not have permissions to call {operation} on EC2"
+                    )
+        target = configuration.dead_letter_arn
+        if target:
+            service = target.split(":")[2]
+            operation = {"sqs": "SendMessage", "sns": "Publish"}[service]
+            await self.check_right(role, service, operation, target, region)
+
+    async def check_right(self, role: str, service: str, operation: str, resource: str, region: str) -> None:
+        """Raises InvalidParameterValueException unless the role may do that to the resource."""
+        if await self._roles.lacking(role, f"{service}:{operation}", resource, region=region):
+            raise invalid(
+                f"The provided execution role does not have permissions to call {operation} on "
+                f"{service.upper()}"
             )
-        except AWSError as error:
-            if error.code == "NoSuchEntity":
-                raise invalid(_CANNOT_ASSUME) from None
-            raise
-        if found["Role"]["Arn"] != role or not trusts_lambda(found["Role"].get("AssumeRolePolicyDocument")):
-            raise invalid(_CANNOT_ASSUME)
 
     async def check_key(self, key: str, account: str, region: str) -> None:
         if not key:
@@ -84,6 +106,29 @@ def _ec2_refusal(operation: str, error: AWSError) -> AWSError:
     return invalid(
         f"Error occurred while {operation}. EC2 Error Code: {error.code}. EC2 Error Message: {error.message}"
     )
+
+
+class TrustedRoles:
+    """Roles as IAM's API tells of them: those that trust Lambda, with every right."""
+
+    def __init__(self, neighbours: Neighbours) -> None:
+        self._neighbours = neighbours
+
+    async def assumable(self, role_arn: str, *, source_arn: str, region: str) -> bool:
+        name, account = role_arn.rsplit("/", 1)[-1], role_arn.split(":")[4]
+        try:
+            found = await self._neighbours.call(
+                "iam", "GetRole", {"RoleName": name}, account=account, region=region
+            )
+        except AWSError as error:
+            if error.code == "NoSuchEntity":
+                return False
+            raise
+        role = found["Role"]
+        return role["Arn"] == role_arn and trusts_lambda(role.get("AssumeRolePolicyDocument"))
+
+    async def lacking(self, role_arn: str, action: str, resource: str | None = None, *, region: str) -> str:
+        return ""
 
 
 def trusts_lambda(document: Any) -> bool:

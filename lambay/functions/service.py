@@ -24,7 +24,7 @@ from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
 from lambay.functions.mounting import Everything, Mounting
 from lambay.functions.permissions import PermissionOperations
-from lambay.functions.ports import Activity, FileSystems, Fleet, MountPermits, Neighbours, Network
+from lambay.functions.ports import Activity, FileSystems, Fleet, MountPermits, Neighbours, Network, Roles
 from lambay.functions.provisioned import ProvisionedOperations
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.queue_pollers import QueuePollers
@@ -76,6 +76,7 @@ class Functions(
         activity: Activity | None = None,
         mount_permits: MountPermits | None = None,
         write_log: WriteLog | None = None,
+        roles: Roles | None = None,
     ) -> None:
         """Without `mount_permits` every mount may do everything; without `write_log` its failures go unlogged."""
         resources = Resources(store)
@@ -94,7 +95,7 @@ class Functions(
             resources=resources,
             code=code,
             locations=Locations(code, clock, endpoint),
-            requirements=Requirements(neighbours, network, file_systems),
+            requirements=Requirements(neighbours, network, file_systems, roles),
             lifecycle=Lifecycle(
                 resources,
                 code,

@@ -7,6 +7,7 @@ service is known here.
 from lambay.identity.authentication import Identity
 from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
+from lambay.identity.service_roles import ServiceRoles
 from lambay.identity.sessions import Credentials
 from lambay.identity.sts import SecurityTokens
 
@@ -21,4 +22,5 @@ __all__ = [
     "MountRequest",
     "Role",
     "SecurityTokens",
+    "ServiceRoles",
 ]

@@ -127,6 +127,11 @@ class Identity:
             message = await self.sealer.seal("authorization", msgspec.json.encode(_explained(verdict)))
             raise refusals.not_authorized(call, verdict.sentence, message)
 
+    @property
+    def enforces(self) -> bool:
+        """Whether principals other than the root may do in API calls only what their policies allow."""
+        return self._settings.iam == "enforce"
+
     async def issue_session(
         self,
         role_arn: str,

@@ -22,6 +22,7 @@ from botocore.config import Config
 LAMBAY = Path(sys.executable).with_name("lambay")
 RUNTIME = f"python3.{sys.version_info.minor}"
 PATIENCE = 60.0
+VPC_ACCESS = "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole"
 
 
 class Lambay:
@@ -109,7 +110,9 @@ class Deployer:
                     }
                 ],
             }
-            made = self.iam.create_role(RoleName=unique("role"), AssumeRolePolicyDocument=json.dumps(trust))
+            name = unique("role")
+            made = self.iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))
+            self.iam.attach_role_policy(RoleName=name, PolicyArn=VPC_ACCESS)
             self._role = made["Role"]["Arn"]
         return self._role
 
