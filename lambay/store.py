@@ -189,6 +189,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, _MIGRATIONS)
         self._collections: dict[str, Collection[Any]] = {}
+        self._waiting: list[asyncio.Future[None]] = []
 
     def collection(self, name: str, kind: type[T]) -> Collection[T]:
         """The collection called `name` (`efs.file-systems`), loaded; every name is opened once."""
@@ -226,11 +227,25 @@ class Store:
         try:
             await asyncio.shield(self._database.run(lambda connection: _write(connection, rows)))
         except asyncio.CancelledError:
+            self._wake()
             raise
         except Exception:
             for change, earlier in reversed(before):
                 _apply(change.collection._rows, change.key, earlier)
             raise
+        self._wake()
+
+    async def next_commit(self) -> None:
+        """Returns when something has been committed after this began; what it was is for the caller to look at."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        await waiting
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
     async def clear(self) -> None:
         """Forget every record of every collection, durably."""
