@@ -148,17 +148,24 @@ class ControlGroup:
         for directory in self._directories:
             _write(directory / "cgroup.procs", str(pid))
 
-    def entrances(self) -> list[int]:
-        """Descriptors to write `0` into: who does so is in the group, in every hierarchy after the last."""
+    def entrances(self) -> tuple[list[int], list[int]]:
+        """Descriptors to enter by: v1's `tasks`, into which a process of one thread writes `0` for itself,
+        and, where there is one, v2's directory, into which a process can be cloned.
+
+        Neither takes the lock over all processes of the host that moving others does, which waits for an
+        RCU grace period.
+        """
         opened: list[int] = []
         try:
-            for directory in self._directories:
-                opened.append(os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+            v1 = [directory / "tasks" for directory in self._directories if directory != self._unified]
+            opened += [os.open(tasks, os.O_WRONLY | os.O_CLOEXEC) for tasks in v1]
+            if self._unified is None:
+                return opened, []
+            return opened, [os.open(self._unified, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
         except BaseException:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        return opened
 
     def processes(self) -> list[int]:
         """The host's pids of all that run in the group."""

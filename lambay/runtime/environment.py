@@ -293,6 +293,8 @@ class Environment:
         spec = self.spec
         # Bubblewrap must have done with its own mounts: it would change the flags of one that comes amidst.
         await slot.ready()
+        if not slot.warm:
+            raise SandboxFailure(f"{spec.function_arn}: its sandbox ended before it had begun")
         try:
             slot.group.limit_memory(spec.memory_mb)
             slot.mount_code(spec.code, spec.layers)

@@ -99,16 +99,18 @@ class ForkServer:
         try:
             seccomp = os.open(given.seccomp, os.O_RDONLY | os.O_CLOEXEC)
             passed.append(seccomp)
-            entrances = given.group.entrances()
-            passed += entrances
+            tasks, unified = given.group.entrances()
+            passed += [*tasks, *unified]
             request = {
                 "uid": uid,
                 "files": DESCRIPTORS,
                 "hostname": HOSTNAME,
                 "mounts": list(mounts),
-                "groups": len(entrances),
+                "tasks": len(tasks),
+                "unified": bool(unified),
             }
-            rights = [status, given.input, given.output, given.network, seccomp, *mounts.values(), *entrances]
+            views = mounts.values()
+            rights = [status, given.input, given.output, given.network, seccomp, *views, *tasks, *unified]
             answer = self._ask(msgspec.json.encode(request), rights)
         except BaseException:
             os.close(status_end)

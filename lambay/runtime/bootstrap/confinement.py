@@ -2,10 +2,12 @@
 
 What bubblewrap and setpriv do for the sandboxes that have an interpreter of their own. A request is
 
-    {"uid": 1073741824, "files": 1024, "hostname": "lambda", "mounts": ["/var/task", ...], "groups": 5}
+    {"uid": 1073741824, "files": 1024, "hostname": "lambda", "mounts": ["/var/task", ...],
+     "tasks": 4, "unified": true}
 
 with descriptors in this order: status pipe (kept by process 1), standard input, output, network namespace,
-seccomp program, one detached mount for each of `mounts`, `cgroup.procs` of each of `groups` control groups.
+seccomp program, one detached mount for each of `mounts`, the file `tasks` of so many v1 control groups, the
+directory of the v2 one where there is one.
 Every failure is an OSError that names the call.
 """
 
@@ -15,7 +17,7 @@ import resource
 import signal
 import socket
 import struct
-from typing import Any, Dict, List  # noqa: UP035
+from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -26,7 +28,8 @@ CLONE_NEWNET = 0x40000000
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
 _MNT_DETACH = 2
-_SYS_MOVE_MOUNT, _SYS_PIDFD_OPEN, _SYS_CLOSE_RANGE = 429, 434, 436
+_SYS_MOVE_MOUNT, _SYS_CLONE3, _SYS_CLOSE_RANGE = 429, 435, 436
+_CLONE_PIDFD, _CLONE_INTO_CGROUP = 0x1000, 0x200000000
 _AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = -100, 4
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 4, 22, 24
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
@@ -63,16 +66,19 @@ def _prctl(option: int, *arguments: int) -> None:
     _call("prctl", option, *padded)
 
 
-def unshare(flags: int) -> None:
-    _call("unshare", flags)
+def clone(group: Optional[int]) -> Tuple[int, int]:  # noqa: UP006, UP045
+    """A copy of this process, born as process 1 of a pid namespace and in a v2 control group: (number, pidfd).
 
-
-def setns(namespace: int, kind: int) -> None:
-    _call("setns", namespace, kind)
-
-
-def pidfd_open(pid: int) -> int:
-    return _system_call("pidfd_open", _SYS_PIDFD_OPEN, pid, 0)
+    Both are 0 in the copy. The C library does not know of it: it has one thread, forks the function's process
+    in the ordinary way and ends by `_exit`.
+    """
+    pidfd = ctypes.c_int(-1)
+    flags = CLONE_NEWPID | _CLONE_PIDFD | (_CLONE_INTO_CGROUP if group is not None else 0)
+    # struct clone_args (linux/sched.h)
+    words = (flags, ctypes.addressof(pidfd), 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group or 0)
+    arguments = struct.pack("=11Q", *words)
+    pid = _system_call("clone3", _SYS_CLONE3, arguments, ctypes.c_size_t(len(arguments)))
+    return (pid, pidfd.value) if pid else (0, 0)
 
 
 def build(request: Dict[str, Any], descriptors: List[int]) -> None:  # noqa: UP006
@@ -82,16 +88,16 @@ def build(request: Dict[str, Any], descriptors: List[int]) -> None:  # noqa: UP0
     os.setsid()
     network, mounts = descriptors[2], request["mounts"]
     groups = descriptors[4 + len(mounts) :]
-    for group in groups[: request["groups"]]:
-        os.write(group, b"0")
+    for tasks in groups[: request["tasks"]]:
+        os.write(tasks, b"0")
     # If the machine runs out of memory, functions go first.
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (request["files"], request["files"]))
-    setns(network, CLONE_NEWNET)
+    _call("setns", network, CLONE_NEWNET)
     # The control group is its namespace's root only for who is in it already.
-    unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+    _call("unshare", CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
     socket.sethostname(request["hostname"])
     # Python 3.8 and 3.9 have no zip(strict=...).
     for place, detached in zip(mounts, descriptors[4:]):  # noqa: B905

@@ -25,7 +25,6 @@ _MOST_DESCRIPTORS = 32
 def serve(program: Any) -> None:
     """Answer requests until Lambay hangs up."""
     channel = socket.socket(fileno=os.dup(0))
-    own = confinement.pidfd_open(os.getpid())
     # What exists now is the same in every copy: leave its pages alone.
     gc.collect()
     gc.freeze()
@@ -36,7 +35,7 @@ def serve(program: Any) -> None:
         if not message:
             # Not sys.exit: nothing is to be tidied up.
             os._exit(0)
-        answer(channel, program, json.loads(message.decode()), descriptors, own)
+        answer(channel, program, json.loads(message.decode()), descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -50,20 +49,14 @@ def receive(channel: socket.socket) -> Tuple[bytes, List[int]]:  # noqa: UP006
     return message, list(descriptors)
 
 
-def answer(channel: socket.socket, program: Any, request: Any, descriptors: List[int], own: int) -> None:  # noqa: UP006
+def answer(channel: socket.socket, program: Any, request: Any, descriptors: List[int]) -> None:  # noqa: UP006
     try:
-        # Of the next child only: it is process 1 of the new namespace.
-        confinement.unshare(confinement.CLONE_NEWPID)
-        try:
-            child = os.fork()
-            if child == 0:
-                first(program, request, descriptors)
-        finally:
-            confinement.setns(own, confinement.CLONE_NEWPID)
-        pidfd = confinement.pidfd_open(child)
+        child, pidfd = confinement.clone(descriptors[-1] if request["unified"] else None)
     except OSError as error:
         channel.sendall(json.dumps({"error": str(error)}).encode())
         return
+    if child == 0:
+        first(program, request, descriptors)
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [pidfd]))]
     channel.sendmsg([json.dumps({"pid": child}).encode()], rights)
     os.close(pidfd)
