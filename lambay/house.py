@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import socket
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lambay import __version__
 from lambay.api import Endpoint, Gateway, Listener
 from lambay.aws import Arn, AWSError, Call, Principal
 from lambay.clock import Clock
+from lambay.deployments import Deployments
 from lambay.efs import FileSystems
 from lambay.efs.host_mounts import HostMounts
 from lambay.fsd import Fsd
@@ -86,7 +88,8 @@ class House:
         self.neighbours.on_change("events", self.functions.rules_changed)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
-        services = (self.functions, self.file_systems, self.logs, self.cloudwatch, sts)
+        self.deployments = Deployments(self.store, self._ask, self.clock)
+        services = (self.functions, self.file_systems, self.deployments, self.logs, self.cloudwatch, sts)
         self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock)
         self.pages = OwnPages(self)
         self._outside = Listener(self.handle)
@@ -116,6 +119,8 @@ class House:
         await house.fleet.start()
         stack.push_async_callback(house.functions.stop)
         await house.functions.start()
+        stack.push_async_callback(house.deployments.stop)
+        await house.deployments.start()
         stack.push_async_callback(house._outside.stop)
         _calm_the_collector()
         bound.listen(2048)
@@ -145,6 +150,7 @@ class House:
 
     async def reset(self) -> None:
         """Empty every service and every file system."""
+        await self.deployments.stop()
         await self.fleet.reset()
         await self.host_mounts.stop()
         await self.file_systems.reset()
@@ -192,6 +198,19 @@ class House:
         )
         await self.identity.authorize(call, "lambda:InvokeFunctionUrl", [function_arn])
         return principal
+
+    async def _ask(
+        self,
+        principal: Principal,
+        service: str,
+        operation: str,
+        input: Mapping[str, Any],
+        *,
+        account: str,
+        region: str,
+    ) -> dict[str, Any]:
+        """An AWS operation for a room that is above none of those that answer it."""
+        return await self.gateway.call(principal, service, operation, input, account=account, region=region)
 
     async def _serve_inside(self, listening: socket.socket) -> _InsideEndpoint:
         return _InsideEndpoint(await self._inside.start_on(listening))

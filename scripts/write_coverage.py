@@ -13,13 +13,14 @@ import botocore.session
 from botocore import xform_name
 
 from lambay.aws import Service
+from lambay.deployments import Deployments
 from lambay.efs import FileSystems
 from lambay.functions import Functions
 from lambay.identity import SecurityTokens
 from lambay.observe import CloudWatch, Logs
 
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
-SERVICES: tuple[type[Service], ...] = (FileSystems, Functions, Logs, CloudWatch, SecurityTokens)
+SERVICES: tuple[type[Service], ...] = (FileSystems, Functions, Deployments, Logs, CloudWatch, SecurityTokens)
 
 _HEAD = """# Coverage
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from lambay.api import Gateway, Listener
+from lambay.aws import Principal
 from lambay.clock import Clock
+from lambay.deployments import Deployments
 from lambay.functions import Functions
 from lambay.http import Request, Response
 from lambay.identity import Identity
@@ -31,11 +34,31 @@ TRUST = {
 }
 
 
+class FakeAlarms:
+    """Alarms by name; `set` tells whoever listens."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+        self.listeners: list[Callable[[Any], None]] = []
+
+    def states(self, account: str, region: str, names: Sequence[str]) -> dict[str, str]:
+        return {name: self.known[name] for name in names if name in self.known}
+
+    def on_change(self, callback: Callable[[Any], None]) -> None:
+        self.listeners.append(callback)
+
+    def set(self, name: str, state: str) -> None:
+        self.known[name] = state
+        for listener in self.listeners:
+            listener(name)
+
+
 class Server:
-    """Lambda, IAM, EC2, S3 and SQS on a port of this process."""
+    """Lambda, CodeDeploy and the neighbours on a port of this process."""
 
     def __init__(self, data_dir: Path) -> None:
         settings = Settings(data_dir=data_dir)
+        self.enforcing = settings.iam == "enforce"
         self.clock = clock = Clock()
         self.fleet = FakeFleet()
         self.store = Store(data_dir / "lambay.db")
@@ -52,7 +75,10 @@ class Server:
         )
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
-        self.gateway = Gateway((self.functions,), identity, self.neighbours, settings, clock)
+        self.alarms = FakeAlarms()
+        self.deployments = Deployments(self.store, self.ask, clock, self.alarms)
+        services = (self.functions, self.deployments)
+        self.gateway = Gateway(services, identity, self.neighbours, settings, clock)
         self.listener = Listener(self.handle)
         self.clients: dict[str, Any] = {}
 
@@ -61,13 +87,27 @@ class Server:
             return await self.functions.handle_code(request)
         return await self.gateway.handle(request)
 
+    async def ask(
+        self,
+        principal: Principal,
+        service: str,
+        operation: str,
+        input: Mapping[str, Any],
+        *,
+        account: str,
+        region: str,
+    ) -> dict[str, Any]:
+        return await self.gateway.call(principal, service, operation, input, account=account, region=region)
+
     async def start(self) -> None:
         await self.functions.start()
+        await self.deployments.start()
         endpoint = await self.listener.start("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{endpoint.port}"
 
     async def stop(self) -> None:
         await self.listener.stop(0)
+        await self.deployments.stop()
         await self.functions.stop()
         await self.neighbours.close()
         self.store.close()

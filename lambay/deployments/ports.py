@@ -1,0 +1,45 @@
+"""What deployments need of other rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from lambay.aws import Principal
+
+
+class Ask(Protocol):
+    """Any AWS operation, done as a principal and through its authorization; raises AWSError."""
+
+    async def __call__(
+        self,
+        principal: Principal,
+        service: str,
+        operation: str,
+        input: Mapping[str, Any],
+        *,
+        account: str,
+        region: str,
+    ) -> dict[str, Any]: ...
+
+
+class AlarmStates(Protocol):
+    """CloudWatch's alarms."""
+
+    def states(self, account: str, region: str, names: Sequence[str]) -> Mapping[str, str]:
+        """`OK`, `ALARM` or `INSUFFICIENT_DATA` by name, without those that are not there."""
+        ...
+
+    def on_change(self, callback: Callable[[Any], None]) -> None:
+        """Call `callback` in the event loop after an alarm has changed its state."""
+        ...
+
+
+class NoAlarms:
+    """Where nobody keeps alarms: none is there."""
+
+    def states(self, account: str, region: str, names: Sequence[str]) -> Mapping[str, str]:
+        return {}
+
+    def on_change(self, callback: Callable[[Any], None]) -> None:
+        return
