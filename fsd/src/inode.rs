@@ -119,6 +119,8 @@ pub struct Inode {
     pub locked: AtomicBool,
     /// Of a directory: held while a name in it is changed in more than one step.
     naming: Mutex<()>,
+    /// Of a directory: how far below the volume's root it lies.
+    pub depth: crate::depth::Known,
 }
 
 impl Inode {
@@ -134,6 +136,7 @@ impl Inode {
             modes: AtomicI32::new(0),
             locked: AtomicBool::new(false),
             naming: Mutex::default(),
+            depth: crate::depth::Known::default(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod control;
+pub mod depth;
 pub mod fuse;
 pub mod identity;
 pub mod inode;

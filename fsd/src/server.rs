@@ -347,7 +347,7 @@ impl Server {
                 mounts,
             });
         }
-        volume.usage.close();
+        volume.usage.close(volume.depths.deep());
         volumes.remove(name);
         Ok(json!({}))
     }
@@ -630,7 +630,7 @@ impl Server {
             }
         }
         for (_, volume) in lock(&self.volumes).drain() {
-            volume.usage.close();
+            volume.usage.close(volume.depths.deep());
         }
     }
 }
@@ -644,6 +644,7 @@ fn abort_connection(number: u32) {
 fn count(volume: &Arc<Volume>) -> Result<(), Errno> {
     let mut walk = Walk::new(volume.root())?;
     if volume.usage.count(&mut walk, COUNTED_AT_ONCE)? {
+        volume.depths.found(walk.deepest());
         return Ok(());
     }
     let volume = Arc::clone(volume);

@@ -18,6 +18,8 @@ pub struct Usage {
     files: AtomicI64,
     /// The first count is done (or was on disk).
     known: AtomicBool,
+    /// A directory may lie deep in the tree, as far as was recorded.
+    deep: bool,
     record: PathBuf,
 }
 
@@ -27,6 +29,12 @@ struct Record {
     bytes: i64,
     files: i64,
     settled: bool,
+    #[serde(default = "unknown_is_deep")]
+    deep: bool,
+}
+
+fn unknown_is_deep() -> bool {
+    true
 }
 
 impl Usage {
@@ -44,9 +52,10 @@ impl Usage {
             bytes: AtomicI64::new(stored.as_ref().map_or(0, |stored| stored.bytes)),
             files: AtomicI64::new(stored.as_ref().map_or(0, |stored| stored.files)),
             known: AtomicBool::new(stored.is_some()),
+            deep: stored.as_ref().is_none_or(|stored| stored.deep),
             record,
         };
-        usage.store(false);
+        usage.store(false, true);
         usage
     }
 
@@ -85,10 +94,15 @@ impl Usage {
         Ok(true)
     }
 
+    /// Whether a directory may lie deep in the tree (see [`crate::depth`]), as the last life left it.
+    pub fn deep(&self) -> bool {
+        self.deep
+    }
+
     /// The volume is closed in order: the figures are final.
-    pub fn close(&self) {
+    pub fn close(&self, deep: bool) {
         if self.known() {
-            self.store(true);
+            self.store(true, deep);
         }
     }
 
@@ -97,11 +111,12 @@ impl Usage {
         let _ = std::fs::remove_file(&self.record);
     }
 
-    fn store(&self, settled: bool) {
+    fn store(&self, settled: bool, deep: bool) {
         let record = Record {
             bytes: self.bytes.load(Relaxed),
             files: self.files.load(Relaxed),
             settled,
+            deep,
         };
         let part = self.record.with_extension("usage.part");
         let written = serde_json::to_vec(&record)
@@ -125,7 +140,9 @@ fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
 /// A walk over a tree that can pause.
 #[derive(Debug)]
 pub struct Walk {
-    pending: Vec<OwnedFd>,
+    /// Directories to visit, with their depth.
+    pending: Vec<(OwnedFd, u64)>,
+    deepest: u64,
     linked: HashSet<(u64, u64)>,
     bytes: u64,
     files: u64,
@@ -138,7 +155,8 @@ impl Walk {
         Ok(Walk {
             bytes: metered_bytes(&file::stat_of(top.as_raw_fd())?),
             files: 0,
-            pending: vec![top],
+            pending: vec![(top, 0)],
+            deepest: 0,
             linked: HashSet::new(),
         })
     }
@@ -147,8 +165,9 @@ impl Walk {
     fn go_on(&mut self, most: u64) -> Result<bool, Errno> {
         let stop = self.files.saturating_add(most);
         let mut buffer = vec![0u8; 64 << 10];
-        while let Some(dir) = self.pending.pop() {
-            self.visit(&dir, &mut buffer)?;
+        while let Some((dir, depth)) = self.pending.pop() {
+            self.deepest = self.deepest.max(depth);
+            self.visit(&dir, depth, &mut buffer)?;
             if self.files >= stop {
                 break;
             }
@@ -156,7 +175,12 @@ impl Walk {
         Ok(self.pending.is_empty())
     }
 
-    fn visit(&mut self, dir: &OwnedFd, buffer: &mut [u8]) -> Result<(), Errno> {
+    /// How deep the directories visited lie.
+    pub fn deepest(&self) -> u64 {
+        self.deepest
+    }
+
+    fn visit(&mut self, dir: &OwnedFd, depth: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         loop {
             let n = file::read_dir(dir.as_raw_fd(), buffer)?;
             if n == 0 {
@@ -166,13 +190,13 @@ impl Walk {
             while let Some(record) = file::dir_record(rest) {
                 rest = rest.get(record.len..).unwrap_or_default();
                 if !matches!(record.name.to_bytes(), b"." | b"..") {
-                    self.add(dir, record.name)?;
+                    self.add(dir, depth, record.name)?;
                 }
             }
         }
     }
 
-    fn add(&mut self, dir: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    fn add(&mut self, dir: &OwnedFd, depth: u64, name: &CStr) -> Result<(), Errno> {
         let Ok(stat) = file::stat_at(dir.as_raw_fd(), name) else {
             return Ok(());
         };
@@ -185,7 +209,7 @@ impl Walk {
         if stat.is_dir() {
             let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
             match file::open_at(dir.as_raw_fd(), name, flags, 0) {
-                Ok(child) => self.pending.push(child),
+                Ok(child) => self.pending.push((child, depth + 1)),
                 Err(Errno(libc::ENOENT)) => {}
                 Err(errno) => return Err(errno),
             }
@@ -218,12 +242,16 @@ mod tests {
         assert!(usage.count(&mut walk, u64::MAX).expect("count"));
         assert_eq!(usage.files(), 2);
         assert_eq!(usage.bytes(), 4096 + 4096 + 12_288);
-        usage.close();
+        assert_eq!(walk.deepest(), 1);
+        usage.close(false);
         let again = Usage::open(&volume);
-        assert!(again.known());
+        assert!(again.known() && !again.deep());
         assert_eq!((again.bytes(), again.files()), (usage.bytes(), 2));
         let after_crash = Usage::open(&volume);
-        assert!(!after_crash.known(), "opened and never closed");
+        assert!(
+            !after_crash.known() && after_crash.deep(),
+            "opened and never closed"
+        );
         let _ = std::fs::remove_dir_all(volume.parent().expect("parent"));
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crate::depth::Depths;
 use crate::identity;
 use crate::inode::{metered_bytes, DescriptorCache, Inode, Key};
 use crate::meter::Meter;
@@ -71,6 +72,7 @@ pub struct Volume {
     pub locks: Locks,
     observers: RwLock<HashMap<u64, Arc<dyn Observer>>>,
     spreader: Spreader,
+    pub depths: Depths,
     /// Creating a root directory, and counting links, one at a time.
     exclusive: Mutex<()>,
 }
@@ -93,12 +95,14 @@ impl Volume {
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
         let root = file::open_at(libc::AT_FDCWD, &path, flags, 0)?;
         let stat = file::stat_of(root.as_raw_fd())?;
+        let usage = Usage::open(backing);
         Ok(Volume {
             name: name.to_owned(),
             backing: backing.to_owned(),
             passthrough: AtomicBool::new(passthrough),
             pacing: Pacing::default(),
-            usage: Usage::open(backing),
+            depths: Depths::new(usage.deep()),
+            usage,
             meter: Meter::new(),
             proc: file::proc_fd_dir()?,
             root,
@@ -191,6 +195,12 @@ impl Volume {
         let fd = self.with_descriptors(|| file::open_at(dir, name, flags, 0))?;
         let stat = file::stat_of(fd.as_raw_fd())?;
         Ok((self.intern(fd, &stat), stat))
+    }
+
+    /// The inode of a key that a door kept, with one more interest; `None` for one that only an open descriptor names.
+    /// Whether the file still exists shows when a descriptor is wanted (ESTALE).
+    pub fn intern_handle(&self, key: &Key) -> Option<Arc<Inode>> {
+        matches!(key, Key::Handle(_)).then(|| self.intern_key(*key, None))
     }
 
     fn intern_key(&self, key: Key, fd: Option<Arc<OwnedFd>>) -> Arc<Inode> {

@@ -512,6 +512,20 @@ def write_until_full(path: str, chunk: int = 1 << 20) -> tuple[int, str]:
             os.close(fd)
 
 
+def go_down(levels: int) -> None:
+    """Make directories named d below one another and end in the last."""
+    for _ in range(levels):
+        os.mkdir("d")
+        os.chdir("d")
+
+
+def go_up(levels: int) -> None:
+    """The way back, taking them away."""
+    for _ in range(levels):
+        os.chdir("..")
+        os.rmdir("d")
+
+
 def hold_open(path: str, count: int) -> int:
     """Open one file `count` times and keep all of them; how many that are."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (count + 64, max(count + 64, 20_000)))

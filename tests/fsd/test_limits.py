@@ -64,12 +64,36 @@ def test_the_largest_file(fsd: Server, volume: Volume, actor: Hire) -> None:
 def test_1000_directories_deep(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, a = fsd.mount(volume).path, actor()
     a("os.chdir", str(mount))
-    for _ in range(1000):
-        a("os.mkdir", "d")
+    a("go_down", 1000)
+    assert a.errno("os.mkdir", "d") == "ENAMETOOLONG"
+    a("write_file", "f", b"files may be there")
+    a("os.unlink", "f")
+    a("go_up", 1000)
+    assert a("os.listdir", ".") == []
+
+
+def test_what_is_moved_counts_with_all_that_is_in_it(fsd: Server, volume: Volume, actor: Hire) -> None:
+    """Also when it is moved through another mount."""
+    mount, other = fsd.mount(volume).path, fsd.mount(volume).path
+    a, b = actor(), actor()
+    for name, levels in (("low", 600), ("high", 400)):
+        a("os.chdir", str(mount))
+        a("os.mkdir", name)
+        a("os.chdir", name)
+        a("go_down", levels)
+    # It would lie 402 deep, with 600 below it.
+    assert a.errno("os.rename", f"{mount}/low", "low") == "ENAMETOOLONG"
+    b("os.rename", f"{other}/low/d", f"{other}/lower")
+    # Met first in a rename across directories, its client's kernel would say ESTALE.
+    a("os.stat", f"{mount}/lower")
+    assert a.errno("os.rename", f"{mount}/lower", "lower") == "ENAMETOOLONG"
+    b("os.rename", f"{other}/lower", f"{other}/high/{'d/' * 399}lower")
+    a("os.chdir", "../lower")
+    for _ in range(599):
         a("os.chdir", "d")
-    for _ in range(1000):
-        a("os.chdir", "..")
-        a("os.rmdir", "d")
+    assert a.errno("os.mkdir", "d") == "ENAMETOOLONG"
+    a("os.chdir", "..")
+    a("os.mkdir", "e")
 
 
 def test_512_locks_on_a_file_over_all_mounts(fsd: Server, volume: Volume, actor: Hire) -> None:

@@ -85,12 +85,12 @@ pub fn readlink(session: &Session, request: &mut Request<'_>) -> Result<usize, E
 fn make(
     session: &Session,
     request: &mut Request<'_>,
-    make: impl FnOnce(&Request<'_>, RawFd) -> Result<(), Errno>,
+    make: impl FnOnce(&Request<'_>, &Inode, RawFd) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
     let name_for = session.name_lifetime();
     let (inode, parent) = session.parent(request.node())?;
     let naming = inode.naming();
-    make(request, parent.as_raw_fd())?;
+    make(request, &inode, parent.as_raw_fd())?;
     let made = session
         .mount
         .volume
@@ -101,14 +101,15 @@ fn make(
 }
 
 pub fn mkdir(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
-    make(session, request, |request, parent| {
+    make(session, request, |request, inode, parent| {
         let argument: MkdirIn = request.argument()?;
+        session.mount.volume.admit_directory(inode, parent)?;
         file::make_dir(parent, request.name()?, argument.mode & 0o7777)
     })
 }
 
 pub fn mknod(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
-    make(session, request, |request, parent| {
+    make(session, request, |request, _, parent| {
         let argument: MknodIn = request.argument()?;
         match argument.mode & libc::S_IFMT {
             // "Block devices, character devices" are among what EFS does not support.
@@ -120,7 +121,7 @@ pub fn mknod(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
 }
 
 pub fn symlink(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
-    make(session, request, |request, parent| {
+    make(session, request, |request, _, parent| {
         let (name, target) = request.name_and_text()?;
         if target.to_bytes().len() > LONGEST_LINK {
             return Err(Errno(libc::ENAMETOOLONG));
@@ -232,8 +233,28 @@ pub fn rename(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let _naming = from_inode.naming_both(&to_inode);
     let moved = Doomed::at(session, from.as_raw_fd(), name)?;
     let replaced = Doomed::at(session, to.as_raw_fd(), new_name).ok();
-    let result = file::rename(from.as_raw_fd(), name, to.as_raw_fd(), new_name, flags);
+    let elsewhere = from_inode.id != to_inode.id;
+    let goes = elsewhere && moved.stat.is_dir();
+    let comes = elsewhere
+        && flags & libc::RENAME_EXCHANGE != 0
+        && replaced.as_ref().is_some_and(|other| other.stat.is_dir());
+    let admit = || {
+        let here = (&*from_inode, from.as_raw_fd());
+        let there = (&*to_inode, to.as_raw_fd());
+        if goes {
+            mount.volume.admit_moved(here, name, there)?;
+        }
+        if comes {
+            mount.volume.admit_moved(there, new_name, here)?;
+        }
+        Ok(())
+    };
+    let result = admit()
+        .and_then(|()| file::rename(from.as_raw_fd(), name, to.as_raw_fd(), new_name, flags));
     if result.is_ok() {
+        if goes || comes {
+            mount.volume.directory_moved();
+        }
         if let Some(replaced) = &replaced {
             // Renaming one of two links onto the other leaves both.
             let same = replaced.stat.ino() == moved.stat.ino();
