@@ -1,0 +1,84 @@
+// Lines over time, drawn by uPlot.
+import uPlot from "uplot";
+import { useEffect, useRef } from "preact/hooks";
+import { html } from "./parts.js";
+
+const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/** Several [seconds, values] on one axis of time; holes where a line has no value. */
+export function align(lines) {
+  const times = [...new Set(lines.flatMap(([at]) => at))].sort((a, b) => a - b);
+  const places = new Map(times.map((at, place) => [at, place]));
+  return [
+    times,
+    ...lines.map(([at, values]) => {
+      const aligned = new Array(times.length).fill(null);
+      at.forEach((each, index) => (aligned[places.get(each)] = values[index]));
+      return aligned;
+    }),
+  ];
+}
+
+/** `data` as `align` gives it; `labels` and `format` are for its lines, `empty` where there is no point at all. */
+export function Chart({ title, data, labels, format, span, note, empty = "No data in this span yet." }) {
+  const place = useRef();
+  const plot = useRef();
+  const latest = useRef();
+  latest.current = format;
+  const known = labels.join("|");
+
+  useEffect(() => {
+    const draw = () => {
+      plot.current?.destroy();
+      const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--edge"), width: 1 }, ticks: { show: false } };
+      plot.current = new uPlot(
+        {
+          width: place.current.clientWidth,
+          height: 180,
+          cursor: { sync: { key: "lambay" }, points: { size: 6 } },
+          legend: { live: true },
+          scales: { x: span ? { range: () => span() } : {}, y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
+          axes: [axis, { ...axis, size: 78, values: (_, ticks) => ticks.map((tick) => latest.current(tick)) }],
+          series: [
+            { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
+            ...labels.map((label, index) => ({
+              label,
+              stroke: colour(COLOURS[index % COLOURS.length]),
+              width: 1.75,
+              spanGaps: false,
+              points: { show: (self, at) => self.data[at].filter((value) => value != null).length < 40, size: 4 },
+              value: (_, value) => (value == null ? "–" : latest.current(value)),
+            })),
+          ],
+        },
+        data,
+        place.current,
+      );
+    };
+    draw();
+    const resized = new ResizeObserver(() => plot.current?.setSize({ width: place.current.clientWidth, height: 180 }));
+    resized.observe(place.current);
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    dark.addEventListener("change", draw);
+    addEventListener("lambay:theme", draw);
+    return () => {
+      resized.disconnect();
+      dark.removeEventListener("change", draw);
+      removeEventListener("lambay:theme", draw);
+      plot.current?.destroy();
+      plot.current = null;
+    };
+  }, [known]);
+
+  useEffect(() => plot.current?.setData(data), [data]);
+
+  const blank = data.slice(1).every((line) => line.every((value) => value == null));
+  return html`
+    <figure class="chart">
+      <figcaption>${title}${note && html` <small>${note}</small>`}</figcaption>
+      <div class="plot ${blank ? "blank" : ""}" ref=${place} role="img" aria-label=${title}></div>
+      ${blank && html`<p class="nothing over">${empty}</p>`}
+    </figure>`;
+}

@@ -1,0 +1,25 @@
+import { own } from "./aws.js";
+import { dollars } from "./format.js";
+import { Failure, Figure, html, Loading, Panel, Table, useLoaded } from "./parts.js";
+
+export function Costs() {
+  const [found, error] = useLoaded(() => own.get("/_lambay/costs"), [], 60);
+  if (!found) return error ? html`<h1>Costs</h1><${Failure} error=${error} />` : html`<${Loading} />`;
+  return html`
+    <h1>Costs</h1>
+    <p class="lead">What this month's usage would cost in AWS${found.prices_of ? ` at the list prices of ${found.prices_of}` : ""}. Lambay itself charges nothing.</p>
+    <dl class="figures">
+      <${Figure} label="This month so far" value=${dollars(found.total)} />
+      ${found.services.map((each) => html`<${Figure} label=${each.service} value=${dollars(each.amount)} />`)}
+    </dl>
+    <${Panel} title="By resource">
+      <${Table} caption="Costs by resource" rows=${found.items} empty="Nothing has been used yet this month."
+        columns=${[
+          ["Service", (row) => row.service],
+          ["Resource", (row) => html`<code>${row.resource}</code>`],
+          ["For", (row) => row.usage],
+          ["Quantity", (row) => `${Number(row.quantity.toPrecision(4))} ${row.unit}`, "number"],
+          ["Amount", (row) => dollars(row.amount), "number"],
+        ]} />
+    <//>`;
+}
