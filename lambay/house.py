@@ -29,7 +29,7 @@ from lambay.identity import Identity, MountPermits, SecurityTokens, ServiceRoles
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.network import Network
-from lambay.observe import CloudWatch, Logs, Metrics
+from lambay.observe import CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
 from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
@@ -54,6 +54,7 @@ class House:
         self.network = Network(self.neighbours)
         self.metrics = Metrics(settings.data_dir / "metrics.db", self.clock)
         self.cloudwatch = CloudWatch(self.store, self.metrics, self.clock)
+        self.activity = FunctionActivity(self.clock)
         self.logs = Logs(settings.data_dir / "logs.db", self.clock, settings)
         self.file_systems = FileSystems(
             self.store, self.fsd, self.network, self.neighbours, settings, self.clock
@@ -77,9 +78,12 @@ class House:
             settings,
             self.clock,
             mount_permits=self.mount_permits,
+            activity=self.activity,
             write_log=self.logs.write,
             roles=self._roles,
         )
+        self.publisher = Publisher(self.metrics, self.activity, self.fsd, self.file_systems, self.clock)
+        self.live = Live(self.publisher, self.activity, self.file_systems, self.fleet, self.clock)
         self.neighbours.on_change("iam", self.mount_permits.iam_changed)
         self.neighbours.on_change("iam", lambda account, region: self.functions.mounts_changed())
         self.file_systems.on_change(self.functions.mounts_changed)
@@ -113,6 +117,8 @@ class House:
         await house.fsd.start()
         stack.push_async_callback(house.file_systems.stop)
         await house.file_systems.start()
+        stack.push_async_callback(house.publisher.stop)
+        await house.publisher.start()
         stack.push_async_callback(house.host_mounts.stop)
         stack.push_async_callback(house._inside.stop)
         stack.push_async_callback(house.fleet.stop)
@@ -154,6 +160,7 @@ class House:
         await self.fleet.reset()
         await self.host_mounts.stop()
         await self.file_systems.reset()
+        self.publisher.forget()
         await self.store.clear()
         await asyncio.gather(
             self.functions.reset(), self.neighbours.reset(), self.logs.reset(), self.metrics.reset()

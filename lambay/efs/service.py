@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from lambay.aws import Service
@@ -52,6 +52,15 @@ class FileSystems(
     def on_bypass(self, retire: Retire) -> None:
         """Have `retire` called with mounts that have files open past fsd though their throughput is limited."""
         self._throughput.on_bypass(retire)
+
+    def watched(self) -> Sequence[FileSystem]:
+        """The file systems of every account and Region that can be used, for who measures them."""
+        return [each for each in self._file_systems if each.state in ("available", "updating")]
+
+    async def stored_bytes(self, file_system: str) -> Mapping[str, int] | None:
+        """Metered size of a file system by storage class (Standard, IA, Archive); None where nobody knows."""
+        size = await self._sizes.of(file_system)
+        return None if size is None else {"Standard": size.bytes, "IA": 0, "Archive": 0}
 
     async def summary(self) -> Mapping[str, Any]:
         """For `lambay status`: counts, and each file system with its size in bytes and its notes."""

@@ -1,11 +1,14 @@
 """What happened: CloudWatch Logs, metrics, alarms and Insights.
 
 `Logs` is the service `logs` and where functions' output goes; `CloudWatch` is the service `cloudwatch` over
-`Metrics`. Nothing here knows what a function is.
+`Metrics`; `Publisher` puts there what file systems and functions did, and `Live` shows it.
 """
 
 from lambay.observe.cloudwatch import CloudWatch
+from lambay.observe.live import Live
 from lambay.observe.logs import Logs
 from lambay.observe.metrics.service import Metrics
+from lambay.observe.publishing.functions import FunctionActivity
+from lambay.observe.publishing.publisher import Publisher
 
-__all__ = ["CloudWatch", "Logs", "Metrics"]
+__all__ = ["CloudWatch", "FunctionActivity", "Live", "Logs", "Metrics", "Publisher"]

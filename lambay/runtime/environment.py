@@ -88,6 +88,8 @@ class Environment:
         self.draining = False
         self.ended = False
         self.idle_since = 0.0
+        self.began = clock.time()
+        self.invocations = 0
         self._clock = clock
         self._file_server = file_server
         self._issue = credentials
@@ -122,6 +124,19 @@ class Environment:
     def busy(self) -> bool:
         return self._running is not None
 
+    @property
+    def state(self) -> Literal["starting", "busy", "idle", "frozen"]:
+        if self._running is not None:
+            return "busy"
+        if self._init is not None or self._slot is None:
+            return "starting"
+        return "frozen" if self._frozen else "idle"
+
+    @property
+    def peak_mb(self) -> int:
+        """The most memory that it used, as of its last invocation."""
+        return self._peak_mb
+
     def credentials_last(self) -> bool:
         """Whether the role's session lasts for one more invocation."""
         expiration = self._credentials.expiration if self._credentials else None
@@ -153,6 +168,7 @@ class Environment:
         running = _Running(invocation, loop.create_future(), self._clock.monotonic())
         timer = loop.call_later(self.spec.timeout_s, self._settle, _Ending("timeout"))
         self._running = running
+        self.invocations += 1
         self._log.begin(tail=invocation.tail_log)
         self._thaw()
         try:

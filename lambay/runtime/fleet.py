@@ -65,6 +65,23 @@ class FleetStatus:
     environments: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Living:
+    """An environment as it is now; `began` is seconds since the epoch, `mount` the id of its mount, if any."""
+
+    id: str
+    account: str
+    region: str
+    function: str
+    version: str
+    state: str
+    initialization_type: str
+    mount: str | None
+    began: float
+    invocations: int
+    peak_mb: int
+
+
 class LocalFleet:
     """One for each server.
 
@@ -229,6 +246,25 @@ class LocalFleet:
         idle = sum(len(environments) for environments in self._idle.values())
         counts = Counter(environment.spec.key for environment in self._environments)
         return FleetStatus(len(self._environments) - idle, idle, self._slots.ready, dict(counts))
+
+    def environments(self) -> list[Living]:
+        """Every environment that has not ended."""
+        return [
+            Living(
+                id=each.id,
+                account=each.spec.account,
+                region=each.spec.region,
+                function=each.spec.function_name,
+                version=each.spec.version,
+                state=each.state,
+                initialization_type=each.spec.initialization_type,
+                mount=each.mount_id,
+                began=each.began,
+                invocations=each.invocations,
+                peak_mb=each.peak_mb,
+            )
+            for each in self._environments
+        ]
 
     def runtimes(self) -> tuple[Runtime, ...]:
         """Lambda's runtimes as this host has them; starts interpreters to ask, so it blocks."""
