@@ -28,6 +28,7 @@ from lambay.runtime.spec import (
     RuntimeUnavailable,
     SandboxFailure,
 )
+from lambay.runtime.streaming import ResponseStream
 
 __all__ = [
     "CapacityExceeded",
@@ -49,6 +50,7 @@ __all__ = [
     "MountTimeout",
     "Outcome",
     "PosixUser",
+    "ResponseStream",
     "Runtime",
     "RuntimeUnavailable",
     "SandboxFailure",

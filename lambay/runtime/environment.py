@@ -35,6 +35,7 @@ from lambay.runtime.spec import (
     Outcome,
     SandboxFailure,
 )
+from lambay.runtime.streaming import ResponseStream
 from lambay.runtime.variables import environment_variables
 
 INIT_SECONDS = 10.0
@@ -187,6 +188,8 @@ class Environment:
             raise
         finally:
             timer.cancel()
+            if invocation.stream is not None:
+                invocation.stream.end()
             self._running = None
             self._log.finish()
 
@@ -365,6 +368,18 @@ class Environment:
         running = self._running
         return running.invocation.request_id if running is not None and running.delivered else None
 
+    def stream(self, request_id: str, content_type: str, door: Door) -> ResponseStream | None:
+        stream = self._running.invocation.stream if self._running is not None else None
+        if stream is not None:
+            stream.begin(content_type, door.hold)
+        return stream
+
+    def truncated(self) -> None:
+        kind = "Runtime.TruncatedResponse"
+        request_id = self._running.invocation.request_id if self._running is not None else ""
+        if self._settle(_Ending("error", error_object(kind, f"RequestId: {request_id} Error: {kind}"), kind)):
+            self.draining = True
+
     def respond(self, request_id: str, payload: bytes) -> bool:
         return self._settle(_Ending("response", payload))
 
@@ -454,7 +469,7 @@ class Environment:
         if ending.reason == "timeout":
             duration_ms = max(duration_ms, spec.timeout_s * 1000.0)
         init_ms, self._init_ms = self._init_ms, None
-        slot = self._slot
+        slot, stream = self._slot, running.invocation.stream
         report = Report(
             request_id=request_id,
             duration_ms=duration_ms,
@@ -472,6 +487,7 @@ class Environment:
             raise FileSystemLost(f"{spec.function_arn}: the file system's connection ended")
         return Outcome(
             payload=payload,
+            streamed=stream is not None and stream.streaming,
             error=None if status == "success" else "Unhandled",
             error_type=error_type,
             log_tail=self._log.tail,

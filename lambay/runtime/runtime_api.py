@@ -7,12 +7,15 @@ with the answers of AWS's Runtime Interface Emulator where the guide is silent.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Protocol, cast
 
 import httptools
 import msgspec
+
+from lambay.runtime.streaming import MAX_STREAMED_BYTES, ResponseStream
 
 MAX_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 """What a function may answer: 6 MB, and the room that Lambda leaves for the envelope."""
@@ -28,6 +31,9 @@ _EXTENSIONS = b"/2020-01-01/extension/"
 _HEADERS = frozenset(
     (
         b"lambda-runtime-function-error-type",
+        b"lambda-runtime-function-error-body",
+        b"lambda-runtime-function-response-mode",
+        b"content-type",
         b"lambda-extension-name",
         b"lambda-extension-identifier",
         b"lambda-extension-accept-feature",
@@ -38,6 +44,8 @@ _HEADERS = frozenset(
 _LONGEST_HEAD = 2 * 1024 * 1024
 _MOST_CONNECTIONS = 64
 _ERROR_TYPE = "lambda-runtime-function-error-type"
+_ERROR_BODY = "lambda-runtime-function-error-body"
+_MODE = "lambda-runtime-function-response-mode"
 
 
 _NONE: Mapping[str, str] = {}
@@ -56,6 +64,12 @@ class RuntimeCalls(Protocol):
     def fail(self, request_id: str, payload: bytes, error_type: str) -> bool: ...
 
     def fail_init(self, payload: bytes, error_type: str) -> bool: ...
+
+    def stream(self, request_id: str, content_type: str, door: Door) -> ResponseStream | None:
+        """Where a streamed response goes as it comes; None where its whole is wanted at once."""
+
+    def truncated(self) -> None:
+        """The connection ended amidst a streamed response."""
 
     def running(self) -> str | None:
         """The request id of the invocation under way."""
@@ -79,6 +93,7 @@ class Door(asyncio.Protocol):
         "_open_doors",
         "_parser",
         "_size",
+        "_stream",
         "_transport",
         "_url",
     )
@@ -95,6 +110,12 @@ class Door(asyncio.Protocol):
         self._size = 0
         self._in_head = True
         self._head = 0
+        self._stream: ResponseStream | None = None
+
+    def hold(self, held: bool) -> None:
+        """Read nothing more from the connection while `held`."""
+        if self._transport is not None:
+            self._transport.pause_reading() if held else self._transport.resume_reading()
 
     def answer(self, status: HTTPStatus, body: bytes, headers: Mapping[str, str] = _NONE) -> None:
         """Answer the pending call with JSON."""
@@ -121,6 +142,9 @@ class Door(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._open_doors.discard(self)
+        if self._stream is not None:
+            self._stream = None
+            self._calls.truncated()
         self._calls.left(self)
 
     def data_received(self, data: bytes) -> None:
@@ -140,12 +164,18 @@ class Door(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._headers.get(_MODE) == "streaming" and self._url.startswith(_INVOCATION):
+            request_id, _, verb = self._url[len(_INVOCATION) :].decode(errors="replace").partition("/")
+            if verb == "response" and self._calls.running() == request_id:
+                kind = self._headers.get("content-type", "")
+                self._stream = self._calls.stream(request_id, kind, self)
 
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = {}
         self._body = []
         self._size = 0
+        self._stream = None
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -159,6 +189,10 @@ class Door(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
+        if self._stream is not None:
+            if self._size <= MAX_STREAMED_BYTES:
+                self._stream.write(body)
+            return
         # What is too large is counted, not kept.
         if self._size <= MAX_RESPONSE_BYTES:
             self._body.append(body)
@@ -189,11 +223,18 @@ class Door(asyncio.Protocol):
             self._refuse(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {verb!r} of an invocation")
         elif self._calls.running() != request_id:
             self._refuse(HTTPStatus.BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
-        elif self._size > MAX_RESPONSE_BYTES:
+        elif self._size > (MAX_RESPONSE_BYTES if self._stream is None else MAX_STREAMED_BYTES):
             self._calls.respond_too_large(request_id, self._size)
+            self._stream = None
             limit = f"Exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", limit)
+        elif verb == "response" and self._headers.get(_MODE) == "streaming" and _ERROR_TYPE in self._headers:
+            # In the trailers: it failed amidst its answer.
+            self._stream = None
+            told = _decoded(self._headers.get(_ERROR_BODY, ""))
+            self._answer(self._calls.fail(request_id, told, self._headers[_ERROR_TYPE]))
         elif verb == "response":
+            self._stream = None
             self._answer(self._calls.respond(request_id, b"".join(self._body)))
         else:
             body = b"".join(self._body)
@@ -204,11 +245,24 @@ class Door(asyncio.Protocol):
     def _answer(self, in_order: bool) -> None:
         if not in_order:
             self._refuse(HTTPStatus.FORBIDDEN, "InvalidStateTransition", "not in the state for this call")
-        elif self._transport is not None:
+        else:
+            # The caller's answer goes out first: whom the call has woken is due before this.
+            asyncio.get_running_loop().call_soon(self._accept)
+
+    def _accept(self) -> None:
+        if self._transport is not None:
             self._transport.write(_ACCEPTED)
 
     def _refuse(self, status: HTTPStatus, kind: str, message: str) -> None:
         self.answer(status, msgspec.json.encode({"errorMessage": message, "errorType": kind}))
+
+
+def _decoded(body: str) -> bytes:
+    """A trailer's base64; as it stands, where it is not that."""
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        return body.encode()
 
 
 class _Told(msgspec.Struct):

@@ -84,6 +84,12 @@ class _Unclaimed:
     def fail_init(self, payload: bytes, error_type: str) -> bool:
         return False
 
+    def stream(self, request_id: str, content_type: str, door: Door) -> None:
+        return None
+
+    def truncated(self) -> None:
+        return None
+
     def running(self) -> str | None:
         return None
 

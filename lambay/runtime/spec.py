@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lambay.fsd import Mount, Mounted, Permissions, Turned
+from lambay.runtime.streaming import ResponseStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +116,22 @@ class Invocation:
     cognito_identity: str | None = None
     trace_id: str | None = None
     tail_log: bool = False
+    stream: ResponseStream | None = None
+    """Where the response goes as it comes, if the function streams it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What an invocation came to.
 
-    `payload` is the function's answer or, where `error` is set (it is then the value of the header
-    `X-Amz-Function-Error`), Lambda's error object. `error_type` is the REPORT line's "Error Type" or
-    `Function.…`/`Runtime.…`/`Sandbox.Timedout`, for whoever counts. `init_ms` is set by the invocation
+    `payload` is the function's answer (empty where it was `streamed`) or, where `error` is set (it is then
+    the value of the header `X-Amz-Function-Error`), Lambda's error object. `error_type` is the REPORT line's
+    "Error Type" or `Function.…`/`Runtime.…`/`Sandbox.Timedout`, for whoever counts. `init_ms` is set by the invocation
     that an Init phase preceded. `log_tail` holds at most the last 4 KiB of the invocation's log.
     """
 
     payload: bytes
+    streamed: bool = False
     error: Literal["Unhandled"] | None = None
     error_type: str | None = None
     log_tail: bytes | None = None

@@ -7,6 +7,7 @@ import fs from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
 import path from "node:path";
+import { Writable } from "node:stream";
 import { pathToFileURL } from "node:url";
 import { format } from "node:util";
 
@@ -112,6 +113,102 @@ function patchConsole() {
       record(level, plain ? words[0] : format(...words), error);
     };
   }
+}
+
+// Streamed responses: Developer Guide, "Writing response streaming-enabled Lambda functions"
+
+const STREAMS = Symbol("lambay.streams");
+const HTTP_RESPONSE = "application/vnd.awslambda.http-integration-response";
+
+class ResponseStream extends Writable {
+  #request = null;
+  #begin;
+  contentType = "application/octet-stream";
+  prelude = null;
+
+  constructor(begin) {
+    super({ highWaterMark: 65536 });
+    this.#begin = begin;
+  }
+
+  setContentType(contentType) {
+    this.contentType = contentType;
+  }
+
+  #ready() {
+    if (this.#request === null) {
+      this.#request = this.#begin(this.contentType);
+      this.#request.on("error", (error) => this.destroy(error));
+      if (this.prelude !== null) this.#request.write(Buffer.concat([Buffer.from(this.prelude), Buffer.alloc(8)]));
+    }
+    return this.#request;
+  }
+
+  _write(chunk, encoding, done) {
+    const request = this.#ready();
+    if (request.write(chunk)) done();
+    else request.once("drain", done);
+  }
+
+  _final(done) {
+    this.#ready().end();
+    done();
+  }
+
+  // What went wrong after the first byte is told in the trailers; false where nothing has been sent.
+  fail(object) {
+    if (this.#request === null || this.writableFinished) return false;
+    this.#request.addTrailers({
+      "Lambda-Runtime-Function-Error-Type": object.errorType,
+      "Lambda-Runtime-Function-Error-Body": Buffer.from(JSON.stringify(object)).toString("base64"),
+    });
+    this.#request.end();
+    return true;
+  }
+}
+
+globalThis.awslambda = {
+  streamifyResponse(handler) {
+    handler[STREAMS] = true;
+    return handler;
+  },
+  HttpResponseStream: {
+    from(stream, prelude) {
+      stream.setContentType(HTTP_RESPONSE);
+      stream.prelude = JSON.stringify(prelude ?? {});
+      return stream;
+    },
+  },
+};
+
+async function stream(handler, event, headers, route) {
+  let answered;
+  const whole = new Promise((resolve) => (answered = resolve));
+  const response = new ResponseStream((contentType) => {
+    const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
+    const options = { agent, host, port, method: "POST", path: `${ROOT}${route}/response` };
+    options.headers = {
+      "Content-Type": contentType,
+      "Lambda-Runtime-Function-Response-Mode": "streaming",
+      "Transfer-Encoding": "chunked",
+      Trailer: "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body",
+    };
+    const request = http.request(options, (answer) => answer.resume().on("end", answered));
+    request.on("error", answered);
+    return request;
+  });
+  const ended = new Promise((resolve, reject) => response.on("finish", resolve).on("error", reject));
+  ended.catch(() => {});
+  try {
+    await handler(event, response, makeContext(headers, () => {}));
+    if (!response.writableEnded) response.end();
+    await ended;
+  } catch (error) {
+    const object = told(error);
+    logError("Invoke Error ", object);
+    if (!response.fail(object)) throw error;
+  }
+  await whole;
 }
 
 // The Runtime API
@@ -230,12 +327,28 @@ function run(handler, event, headers) {
   });
 }
 
+async function serveStream(handler, next, route) {
+  try {
+    await stream(handler, JSON.parse(next.body.toString()), next.headers, route);
+  } catch (error) {
+    const object = told(error);
+    await call("POST", `${route}/error`, JSON.stringify(object), {
+      "Content-Type": "application/json",
+      "Lambda-Runtime-Function-Error-Type": object.errorType,
+    });
+  }
+}
+
 async function serve(handler) {
   for (;;) {
     const next = await call("GET", "/invocation/next");
     requestId = next.headers["lambda-runtime-aws-request-id"];
     process.env._X_AMZN_TRACE_ID = next.headers["lambda-runtime-trace-id"] ?? "";
     const route = `/invocation/${requestId}`;
+    if (handler[STREAMS]) {
+      await serveStream(handler, next, route);
+      continue;
+    }
     try {
       const result = await run(handler, JSON.parse(next.body.toString()), next.headers);
       await call("POST", `${route}/response`, JSON.stringify(result ?? null), { "Content-Type": "application/json" });
