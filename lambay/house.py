@@ -24,10 +24,12 @@ from lambay.efs.host_mounts import HostMounts
 from lambay.fsd import Fsd
 from lambay.functions import Functions
 from lambay.functions.requirements import CANNOT_ASSUME
+from lambay.functions.urls import AUTH_TYPE_KEY, URL_ACTIONS, URL_KEYS
 from lambay.http import Request, Response
-from lambay.identity import Identity, MountPermits, SecurityTokens, ServiceRoles
+from lambay.identity import Identity, MountPermits, PoliciesByService, SecurityTokens, ServiceAccess
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
+from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network
 from lambay.observe import CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
@@ -50,7 +52,8 @@ class House:
         self.fsd = Fsd(settings)
         self.neighbours = Neighbours(settings.data_dir / "neighbours", settings, self.clock)
         iam = IamRecords(self.neighbours.ready)
-        self.identity = Identity(self.store, iam, settings, self.clock)
+        policies = PoliciesByService(ResourcePolicies(self.neighbours.ready))
+        self.identity = Identity(self.store, iam, settings, self.clock, policies)
         self.network = Network(self.neighbours)
         self.metrics = Metrics(settings.data_dir / "metrics.db", self.clock)
         self.cloudwatch = CloudWatch(self.store, self.metrics, self.clock)
@@ -68,7 +71,7 @@ class House:
             serve_endpoint=self._serve_inside,
         )
         self.mount_permits = MountPermits(self.identity, self.clock)
-        self._roles = ServiceRoles(self.identity, iam)
+        self._access = ServiceAccess(self.identity, iam)
         self.functions = Functions(
             self.store,
             self.fleet,
@@ -77,10 +80,10 @@ class House:
             self.neighbours,
             settings,
             self.clock,
+            self._access,
             mount_permits=self.mount_permits,
             activity=self.activity,
             write_log=self.logs.write,
-            roles=self._roles,
         )
         self.publisher = Publisher(self.metrics, self.activity, self.fsd, self.file_systems, self.clock)
         self.live = Live(self.publisher, self.activity, self.file_systems, self.fleet, self.clock)
@@ -90,6 +93,8 @@ class House:
         self.file_systems.on_bypass(self.fleet.retire)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
+        policies.add("lambda", self.functions.resource_policy)
+        policies.add("elasticfilesystem", self.file_systems.resource_policy)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.deployments = Deployments(self.store, self._ask, self.clock)
@@ -184,7 +189,7 @@ class House:
 
     async def _credentials(self, spec: EnvironmentSpec) -> Credentials:
         """A session of the function's role, named after the function as Lambda names it."""
-        if not await self._roles.assumable(
+        if not await self._access.assumable(
             spec.role_arn, source_arn=spec.function_arn.removesuffix(f":{spec.version}"), region=spec.region
         ):
             raise AWSError("AccessDeniedException", CANNOT_ASSUME, status=403, Type="User")
@@ -203,7 +208,10 @@ class House:
         call = Call(
             "", named.account, named.region, principal, "lambda", "InvokeFunctionUrl", request.source_ip
         )
-        await self.identity.authorize(call, "lambda:InvokeFunctionUrl", [function_arn])
+        for action in URL_ACTIONS:
+            await self.identity.authorize(
+                call, action, [function_arn], {**URL_KEYS, AUTH_TYPE_KEY: "AWS_IAM"}
+            )
         return principal
 
     async def _ask(

@@ -26,6 +26,11 @@ class Settings:
     secret_key: str = _setting(
         "test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials"
     )
+    accounts: str = _setting(
+        "",
+        "LAMBAY_ACCOUNTS",
+        "root credentials of further accounts: ACCOUNT:KEY:SECRET, several with commas between",
+    )
     iam: str = _setting(
         "enforce", "LAMBAY_IAM", "enforce: users and roles may do what their policies allow; off: everything"
     )
@@ -37,9 +42,7 @@ class Settings:
         "text", "LAMBAY_LOG_FORMAT", "text or json, for the server's own log on stderr"
     )
     transport: str = _setting("auto", "LAMBAY_TRANSPORT", "FUSE transport: auto, io_uring or classic")
-    quotas: bool = _setting(
-        True, "LAMBAY_QUOTAS", "hold file systems to the rates of their throughput modes"
-    )
+    quotas: bool = _setting(True, "LAMBAY_QUOTAS", "hold file systems to the rates of their throughput modes")
     passthrough: bool = _setting(
         True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly"
     )
@@ -80,6 +83,7 @@ class Settings:
     def _check(self) -> None:
         if len(self.account) != 12 or not self.account.isdigit():
             raise ValueError(f"account (LAMBAY_ACCOUNT): {self.account!r} is not 12 digits")
+        self.further_roots()
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port (LAMBAY_PORT): {self.port} is not within 0 and 65535")
         if self.transport not in ("auto", "io_uring", "classic"):
@@ -94,6 +98,22 @@ class Settings:
             raise ValueError(
                 f"log_level (LAMBAY_LOG_LEVEL): {self.log_level!r} is not debug, info, warning or error"
             )
+
+    def further_roots(self) -> dict[str, tuple[str, str]]:
+        """By access key id, the account and the secret. Raises ValueError naming what is no such triple."""
+        roots: dict[str, tuple[str, str]] = {}
+        for number, given in enumerate(filter(None, self.accounts.split(",")), start=1):
+            account, _, credentials = given.strip().partition(":")
+            key, _, secret = credentials.partition(":")
+            if len(account) != 12 or not account.isdigit() or not key or not secret:
+                # Not the text itself: there is a secret in it.
+                raise ValueError(f"accounts (LAMBAY_ACCOUNTS): entry {number} is not ACCOUNT:KEY:SECRET")
+            if key == self.access_key or key in roots:
+                raise ValueError(
+                    f"accounts (LAMBAY_ACCOUNTS): the access key of entry {number} is given twice"
+                )
+            roots[key] = (account, secret)
+        return roots
 
     @property
     def tag(self) -> str:

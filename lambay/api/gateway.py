@@ -41,7 +41,9 @@ class Gateway:
         clock: Clock,
     ) -> None:
         directed = direct(Router([service.service_name for service in services], settings.region))
-        permitted = authorize(identity, by_policies=settings.iam == "enforce")
+        permitted = authorize(
+            identity, by_policies=settings.iam == "enforce", several_accounts=bool(settings.accounts)
+        )
         dispatched = dispatch(services, neighbours)
         self._aws = chain(
             identify(clock),

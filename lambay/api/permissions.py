@@ -1,7 +1,7 @@
 """What a request needs to be permitted: IAM's actions and the ARNs that they are about.
 
 Service Authorization Reference, "Actions, resources, and condition keys" of EFS, Lambda, CloudWatch Logs, STS,
-S3, SQS and SNS. Resources of other services are not told: None, see `Statement.applies`.
+S3, SQS, SNS and KMS. Resources of other services are not told: None, see `Statement.applies`.
 """
 
 from __future__ import annotations
@@ -123,6 +123,14 @@ class _Queue(msgspec.Struct):
     QueueName: str = ""
 
 
+class _Key(msgspec.Struct):
+    """As much of a KMS request as says which key it is about."""
+
+    KeyId: str = ""
+    TargetKeyId: str = ""
+    SourceKeyId: str = ""
+
+
 def _input(route: Route, request: Request) -> Input:
     if route.service == "sqs" and route.protocol == "json":
         try:
@@ -131,6 +139,11 @@ def _input(route: Route, request: Request) -> Input:
             return {}
     if route.service == "s3":
         return route.labels
+    if route.service == "kms" and route.protocol == "json":
+        try:
+            return msgspec.structs.asdict(msgspec.json.decode(request.body, type=_Key))
+        except msgspec.MsgspecError:
+            return {}
     if route.operation is None:
         return route.form
     return read(route.operation, route, request)
@@ -233,8 +246,23 @@ def _sns(operation: str, call: Call, input: Input) -> Resource:
     return input.get("TopicArn") or input.get("TargetArn") or None
 
 
+def _kms(operation: str, call: Call, input: Input) -> Resource:
+    """Keys by id, ARN or alias; operations on no key of their own are about `*`."""
+    if operation in ("CreateKey", "GenerateRandom", "ListAliases", "ListKeys"):
+        return "*"
+    identifier = input.get("KeyId") or input.get("TargetKeyId") or input.get("SourceKeyId")
+    if not isinstance(identifier, str) or not identifier:
+        # The key of a Decrypt is in the ciphertext.
+        return None
+    if identifier.startswith("arn:"):
+        return identifier
+    named = identifier if identifier.startswith("alias/") else f"key/{identifier}"
+    return arn("kms", call.region, call.account, named)
+
+
 _RESOURCES: dict[str, Callable[[str, Call, Input], Resource]] = {
     "efs": _efs,
+    "kms": _kms,
     "lambda": _lambda,
     "logs": _logs,
     "sts": _sts,

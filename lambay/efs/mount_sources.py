@@ -46,6 +46,14 @@ class MountSources(Resources):
             mount_targets={target.zone: _address(target) for target in self._mount_targets_of(file_system)},
         )
 
+    def resource_policy(self, arn: str) -> str | None:
+        """The policy of the file system of this ARN, for whoever evaluates access."""
+        try:
+            file_system, access_point = self._source(arn, "", "")
+        except AWSError:
+            return None
+        return file_system.policy if access_point is None else None
+
     def place_of(self, identifier: str) -> tuple[str, str] | None:
         """Account and Region of the file system or access point that has this id, in whichever they are."""
         records = self._access_points if identifier.startswith("fsap-") else self._file_systems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from lambay.aws import Call
@@ -102,16 +101,13 @@ class PermissionOperations(Operations):
         if expected is not None and (policy is None or policy.revision_id != expected):
             raise stale_revision(_READER)
 
-    def resource_policy(self, arn: str) -> dict[str, Any] | None:
-        """The policy document of a function's, version's or alias's ARN, for whoever evaluates access."""
+    def resource_policy(self, arn: str) -> str | None:
+        """The policy, JSON text, of a function's, version's or alias's ARN, for whoever evaluates access."""
         parts = arn.split(":")
         if len(parts) not in (7, 8) or parts[2] != "lambda" or parts[5] != "function":
             return None
         policy = self._resources.policies.get(f"{parts[4]}/{parts[3]}/{parts[6]}/{':'.join(parts[7:])}")
-        if policy is None:
-            return None
-        document: dict[str, Any] = json.loads(policy_document(policy))
-        return document
+        return policy_document(policy) if policy is not None else None
 
     def _named(self, call: Call, input: dict[str, Any]) -> FunctionName:
         return parse(input["FunctionName"], call, input.get("Qualifier"))

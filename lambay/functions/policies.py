@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from lambay.aws import DEFAULT_PARTITION, AWSError
@@ -127,70 +127,6 @@ def parsed(document: str, resource: str) -> tuple[dict[str, Any], ...]:
     if len(set(sids)) < len(sids):
         raise invalid("Policy: two statements have the same Sid.")
     return tuple(statements)
-
-
-def allows_everybody(policy: Policy | None, action: str, context: Mapping[str, str]) -> bool:
-    """Whether anonymous callers may do `action`; `context` has the condition keys that are known.
-
-    A condition on any other key fails, as it does in IAM for a key that the request has not.
-    """
-    return _allows(policy, action, _is_everybody, context)
-
-
-def allows_service(policy: Policy | None, action: str, service: str, context: Mapping[str, str]) -> bool:
-    """Whether an AWS service (`s3.amazonaws.com`) may do `action`; see `allows_everybody`."""
-
-    def concerns(named: Any) -> bool:
-        return _is_everybody(named) or (
-            isinstance(named, dict) and service in _listed(named.get("Service", []))
-        )
-
-    return _allows(policy, action, concerns, context)
-
-
-def _allows(
-    policy: Policy | None, action: str, concerns: Callable[[Any], bool], context: Mapping[str, str]
-) -> bool:
-    allowed = False
-    for known in policy.statements if policy is not None else ():
-        actions = {action, "lambda:*", "*"}.intersection(_listed(known["Action"]))
-        if not actions or not concerns(known["Principal"]):
-            continue
-        if not _holds(known.get("Condition") or {}, context):
-            continue
-        if known["Effect"] == "Deny":
-            return False
-        allowed = True
-    return allowed
-
-
-def _holds(conditions: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:
-    """Condition keys are told apart without case, as in IAM."""
-    given = {key.lower(): value for key, value in context.items()}
-    for comparison, wanted in conditions.items():
-        for key, values in wanted.items():
-            value = given.get(key.lower())
-            if value is None or not any(_matches(comparison, value, str(each)) for each in _listed(values)):
-                return False
-    return True
-
-
-def _matches(comparison: str, value: str, wanted: str) -> bool:
-    match comparison:
-        case "StringEquals" | "Bool" | "ArnEquals":
-            return value == wanted or (comparison == "ArnEquals" and _is_like(value, wanted))
-        case "ArnLike" | "StringLike":
-            return _is_like(value, wanted)
-    return False
-
-
-def _is_like(value: str, pattern: str) -> bool:
-    parts = (re.escape(part).replace(r"\?", ".") for part in pattern.split("*"))
-    return re.fullmatch(".*".join(parts), value, re.DOTALL) is not None
-
-
-def _is_everybody(named: Any) -> bool:
-    return named == "*" or (isinstance(named, dict) and "*" in _listed(named.get("AWS", [])))
 
 
 def _listed(value: Any) -> list[Any]:

@@ -188,8 +188,8 @@ class MountSource(Protocol):
     def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
-class Roles(Protocol):
-    """What Lambda asks of a function's role."""
+class Access(Protocol):
+    """What Lambda asks of IAM: of a function's role, and of its policy."""
 
     async def assumable(self, role_arn: str, *, source_arn: str, region: str) -> bool:
         """Whether it is there and lets Lambda assume it for that function."""
@@ -197,6 +197,16 @@ class Roles(Protocol):
 
     async def lacking(self, role_arn: str, action: str, resource: str | None = None, *, region: str) -> str:
         """Why the role may not do that, empty where it may; without `resource`: to some resource."""
+        ...
+
+    def service_may(
+        self, service: str, action: str, resource: str, document: str | None, keys: Mapping[str, str]
+    ) -> bool:
+        """Whether the policy `document` of the resource lets a service do that; `keys` say for whose sake."""
+        ...
+
+    def anybody_may(self, action: str, resource: str, document: str | None, keys: Mapping[str, str]) -> bool:
+        """Whether the policy lets callers without credentials do that."""
         ...
 
 

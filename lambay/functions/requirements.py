@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-from typing import Any
-
 import msgspec
 
 from lambay.aws import AWSError
 from lambay.functions.errors import invalid
-from lambay.functions.ports import FileSystems, Neighbours, Network, Roles, Subnet
+from lambay.functions.ports import Access, FileSystems, Neighbours, Network, Subnet
 from lambay.functions.records import Configuration, Vpc
 
 CANNOT_ASSUME = "The role defined for the function cannot be assumed by Lambda."
@@ -25,12 +21,12 @@ class Requirements:
     """Asks the neighbours; every refusal is an InvalidParameterValueException with Lambda's words."""
 
     def __init__(
-        self, neighbours: Neighbours, network: Network, file_systems: FileSystems, roles: Roles | None = None
+        self, neighbours: Neighbours, network: Network, file_systems: FileSystems, access: Access
     ) -> None:
         self._neighbours = neighbours
         self._network = network
         self._file_systems = file_systems
-        self._roles = roles or TrustedRoles(neighbours)
+        self._access = access
 
     async def check_role(self, role: str, function_arn: str, region: str) -> None:
         """The role exists and trusts `lambda.amazonaws.com`, on behalf of this function.
@@ -38,7 +34,7 @@ class Requirements:
         Lambay is as strict as Lambda here: the function's credentials are that role's, so a role that only
         looks like one could never work.
         """
-        if not await self._roles.assumable(role, source_arn=function_arn, region=region):
+        if not await self._access.assumable(role, source_arn=function_arn, region=region):
             raise invalid(CANNOT_ASSUME)
 
     async def check_rights(self, configuration: Configuration, region: str) -> None:
@@ -46,7 +42,7 @@ class Requirements:
         role = configuration.role
         if configuration.vpc is not None and configuration.vpc.subnet_ids:
             for operation in _INTERFACE_ACTIONS:
-                if await self._roles.lacking(role, f"ec2:{operation}", region=region):
+                if await self._access.lacking(role, f"ec2:{operation}", region=region):
                     raise invalid(
                         f"The provided execution role does not have permissions to call {operation} on EC2"
                     )
@@ -58,7 +54,7 @@ class Requirements:
 
     async def check_right(self, role: str, service: str, operation: str, resource: str, region: str) -> None:
         """Raises InvalidParameterValueException unless the role may do that to the resource."""
-        if await self._roles.lacking(role, f"{service}:{operation}", resource, region=region):
+        if await self._access.lacking(role, f"{service}:{operation}", resource, region=region):
             raise invalid(
                 f"The provided execution role does not have permissions to call {operation} on "
                 f"{service.upper()}"
@@ -106,52 +102,3 @@ def _ec2_refusal(operation: str, error: AWSError) -> AWSError:
     return invalid(
         f"Error occurred while {operation}. EC2 Error Code: {error.code}. EC2 Error Message: {error.message}"
     )
-
-
-class TrustedRoles:
-    """Roles as IAM's API tells of them: those that trust Lambda, with every right."""
-
-    def __init__(self, neighbours: Neighbours) -> None:
-        self._neighbours = neighbours
-
-    async def assumable(self, role_arn: str, *, source_arn: str, region: str) -> bool:
-        name, account = role_arn.rsplit("/", 1)[-1], role_arn.split(":")[4]
-        try:
-            found = await self._neighbours.call(
-                "iam", "GetRole", {"RoleName": name}, account=account, region=region
-            )
-        except AWSError as error:
-            if error.code == "NoSuchEntity":
-                return False
-            raise
-        role = found["Role"]
-        return role["Arn"] == role_arn and trusts_lambda(role.get("AssumeRolePolicyDocument"))
-
-    async def lacking(self, role_arn: str, action: str, resource: str | None = None, *, region: str) -> str:
-        return ""
-
-
-def trusts_lambda(document: Any) -> bool:
-    """Whether a trust policy (a dict, or its JSON, percent-encoded or not) lets Lambda assume its role."""
-    if isinstance(document, str):
-        try:
-            document = json.loads(urllib.parse.unquote(document))
-        except ValueError:
-            return False
-    statements = document.get("Statement", []) if isinstance(document, dict) else []
-    allowed = False
-    for statement in [statements] if isinstance(statements, dict) else statements:
-        principal = statement.get("Principal", {})
-        services = principal if isinstance(principal, str) else principal.get("Service", [])
-        actions = statement.get("Action", [])
-        concerns = {"lambda.amazonaws.com", "*"}.intersection(
-            [services] if isinstance(services, str) else services
-        )
-        assumes = {"sts:AssumeRole", "sts:*", "*"}.intersection(
-            [actions] if isinstance(actions, str) else actions
-        )
-        if concerns and assumes:
-            if statement.get("Effect") == "Deny":
-                return False
-            allowed = True
-    return allowed

@@ -11,7 +11,7 @@ from lambay.functions.code import CodeStore
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
-from lambay.functions.ports import Neighbours
+from lambay.functions.ports import Access, Neighbours
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.runtimes import Runtimes
@@ -28,6 +28,7 @@ class Room:
     queue: EventQueue
     runtimes: Runtimes
     neighbours: Neighbours
+    access: Access
     clock: Clock
 
 

@@ -24,7 +24,7 @@ from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
 from lambay.functions.mounting import Everything, Mounting
 from lambay.functions.permissions import PermissionOperations
-from lambay.functions.ports import Activity, FileSystems, Fleet, MountPermits, Neighbours, Network, Roles
+from lambay.functions.ports import Access, Activity, FileSystems, Fleet, MountPermits, Neighbours, Network
 from lambay.functions.provisioned import ProvisionedOperations
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.queue_pollers import QueuePollers
@@ -48,7 +48,6 @@ class Functions(
     VersionOperations,
     AliasOperations,
     TagOperations,
-    PermissionOperations,
     LayerOperations,
     ConcurrencyOperations,
     EventInvokeOperations,
@@ -58,6 +57,7 @@ class Functions(
     ProvisionedOperations,
     UrlOperations,
     Triggers,
+    PermissionOperations,
     InvokeOperations,
 ):
     """AWS Lambda. Its methods are the operations that there are; see the Lambda API Reference."""
@@ -73,6 +73,7 @@ class Functions(
         neighbours: Neighbours,
         settings: Settings,
         clock: Clock,
+        access: Access,
         activity: Activity | None = None,
         mount_permits: MountPermits | None = None,
         write_log: WriteLog | None = None,
@@ -95,7 +96,7 @@ class Functions(
             resources=resources,
             code=code,
             locations=Locations(code, clock, endpoint),
-            requirements=Requirements(neighbours, network, file_systems, roles),
+            requirements=Requirements(neighbours, network, file_systems, access),
             lifecycle=Lifecycle(
                 resources,
                 code,
@@ -109,6 +110,7 @@ class Functions(
             queue=queue,
             runtimes=Runtimes(fleet),
             neighbours=neighbours,
+            access=access,
             clock=clock,
         )
         self._room = room

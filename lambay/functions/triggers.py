@@ -9,14 +9,13 @@ import msgspec
 
 from lambay.functions.event_queue import function_of
 from lambay.functions.invoke import ASYNCHRONOUS_LIMIT
-from lambay.functions.policies import allows_service
+from lambay.functions.permissions import PermissionOperations
 from lambay.functions.ports import Trigger
-from lambay.functions.room import Operations
 
 _log = logging.getLogger(__name__)
 
 
-class Triggers(Operations):
+class Triggers(PermissionOperations):
     async def deliver(self, trigger: Trigger) -> None:
         """Queue the event as an asynchronous invocation; it is durable when this returns.
 
@@ -28,9 +27,12 @@ class Triggers(Operations):
                 "%s sent an event to %s, which is not there", trigger.principal, trigger.function_arn
             )
             return
-        policy = self._resources.policies.get(f"{name.key}/{name.qualifier or ''}")
-        context = {"aws:SourceArn": trigger.source_arn, "aws:SourceAccount": trigger.source_account}
-        if not allows_service(policy, "lambda:InvokeFunction", trigger.principal, context):
+        # The source is what keeps another account's bucket or rule from using the service as its deputy.
+        keys = {"aws:SourceArn": trigger.source_arn, "aws:SourceAccount": trigger.source_account}
+        policy = self.resource_policy(trigger.function_arn)
+        if not self._room.access.service_may(
+            trigger.principal, "lambda:InvokeFunction", trigger.function_arn, policy, keys
+        ):
             _log.warning(
                 "%s may not invoke %s: its policy has no permission for %s; add one with AddPermission",
                 trigger.principal,

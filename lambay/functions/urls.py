@@ -14,29 +14,35 @@ from typing import Any
 import msgspec
 
 from lambay.aws import AWSError, Call, Principal
-from lambay.functions import url_events
-from lambay.functions.errors import conflict, function_not_found, invalid, missing
+from lambay.functions import url_events, url_streams
+from lambay.functions.errors import conflict, function_not_found, missing
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.pagination import page, paged
-from lambay.functions.policies import allows_everybody
+from lambay.functions.permissions import PermissionOperations
 from lambay.functions.records import Cors, FunctionUrl
 from lambay.functions.rendering import iso_timestamp
-from lambay.functions.room import Operations
+from lambay.functions.streams import Streams
 from lambay.http import Request, Response
 from lambay.runtime import Invocation
 
 PREFIX = "/_lambay/url/"
 _ID_LETTERS = string.ascii_lowercase + string.digits
 
+# What a caller of a URL has to be allowed, and the condition keys of such a call.
+URL_ACTIONS = ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
+AUTH_TYPE_KEY = "lambda:FunctionUrlAuthType"
+URL_KEYS = {"lambda:InvokedViaFunctionUrl": "true"}
+
 # Who signed a request, where that principal may call the URL of this function's ARN; raises AWSError else.
 Admit = Callable[[Request, str], Awaitable[Principal]]
 
 
-class UrlOperations(Operations):
+class UrlOperations(PermissionOperations):
     """See "Creating and managing Lambda function URLs" in the Developer Guide."""
 
     _invoker: Invoker
+    _streams: Streams
     _endpoint: str
 
     async def create_function_url_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -59,8 +65,8 @@ class UrlOperations(Operations):
                 created=now,
                 last_modified=now,
                 cors=_cors(input.get("Cors")),
+                invoke_mode=input.get("InvokeMode") or "BUFFERED",
             )
-            _check_mode(input)
             await self._resources.commit(self._resources.urls.put(url.key, url))
         shown = self._url_shown(url, call)
         shown.pop("LastModifiedTime")
@@ -71,10 +77,11 @@ class UrlOperations(Operations):
 
     async def update_function_url_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         url = self._existing_url(call, input)
-        _check_mode(input)
         changes: dict[str, Any] = {"last_modified": self._room.clock.now()}
         if input.get("AuthType"):
             changes["auth_type"] = input["AuthType"]
+        if input.get("InvokeMode"):
+            changes["invoke_mode"] = input["InvokeMode"]
         if input.get("Cors") is not None:
             changes["cors"] = _cors(input["Cors"])
         changed = msgspec.structs.replace(url, **changes)
@@ -119,7 +126,7 @@ class UrlOperations(Operations):
                 principal = await admit(request, _name(url).given_arn)
             except AWSError:
                 return url_events.forbidden()
-            if principal.kind == "anonymous" or principal.account != url.account:
+            if principal.kind == "anonymous":
                 return url_events.forbidden()
         elif not self._is_public(url):
             return url_events.forbidden()
@@ -134,7 +141,12 @@ class UrlOperations(Operations):
             invoked_arn=name.given_arn,
             trace_id=request.headers.get("x-amzn-trace-id"),
         )
-        invoked = await self._invoker.run(await self._invoker.target_of(name), invocation)
+        target = await self._invoker.target_of(name)
+        if url.invoke_mode == "RESPONSE_STREAM":
+            answer = await url_streams.response(await self._streams.open(target, invocation))
+            answer.headers.setdefault("x-amzn-requestid", request_id)
+            return answer
+        invoked = await self._invoker.run(target, invocation)
         if invoked.outcome.error is not None:
             return url_events.bad_gateway()
         answer = url_events.response(invoked.outcome.payload)
@@ -142,10 +154,16 @@ class UrlOperations(Operations):
         return answer
 
     def _is_public(self, url: FunctionUrl) -> bool:
-        """Whether the policy lets everybody call the URL: auth type NONE alone does not."""
-        policy = self._resources.policies.get(f"{url.function_key}/{url.qualifier}")
-        context = {"lambda:FunctionUrlAuthType": "NONE", "lambda:InvokedViaFunctionUrl": "true"}
-        return allows_everybody(policy, "lambda:InvokeFunctionUrl", context)
+        """Whether the policy lets everybody call the URL: auth type NONE alone does not.
+
+        Since October 2025 two actions are needed; see "Control access to Lambda function URLs".
+        """
+        function = _name(url).given_arn
+        policy = self.resource_policy(function)
+        return all(
+            self._room.access.anybody_may(action, function, policy, {**URL_KEYS, AUTH_TYPE_KEY: "NONE"})
+            for action in URL_ACTIONS
+        )
 
     def _url_target(self, call: Call, input: dict[str, Any]) -> FunctionName:
         name = parse(input["FunctionName"], call, input.get("Qualifier"))
@@ -177,7 +195,7 @@ class UrlOperations(Operations):
             "AuthType": url.auth_type,
             "CreationTime": iso_timestamp(url.created),
             "LastModifiedTime": iso_timestamp(url.last_modified),
-            "InvokeMode": "BUFFERED",
+            "InvokeMode": url.invoke_mode,
         }
         if url.cors is not None:
             shown["Cors"] = _cors_shown(url.cors)
@@ -186,13 +204,6 @@ class UrlOperations(Operations):
 
 def _name(url: FunctionUrl) -> FunctionName:
     return FunctionName(url.account, url.region, url.function, url.qualifier or None)
-
-
-def _check_mode(input: dict[str, Any]) -> None:
-    if input.get("InvokeMode", "BUFFERED") != "BUFFERED":
-        raise invalid(
-            "InvokeMode: RESPONSE_STREAM is not available: no runtime of this Lambay streams. Give BUFFERED."
-        )
 
 
 def _cors(given: dict[str, Any] | None) -> Cors | None:

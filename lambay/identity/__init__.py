@@ -7,7 +7,8 @@ service is known here.
 from lambay.identity.authentication import Identity
 from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
-from lambay.identity.service_roles import ServiceRoles
+from lambay.identity.resource_policies import PoliciesByService
+from lambay.identity.service_access import ServiceAccess
 from lambay.identity.sessions import Credentials
 from lambay.identity.sts import SecurityTokens
 
@@ -20,7 +21,8 @@ __all__ = [
     "MountPermit",
     "MountPermits",
     "MountRequest",
+    "PoliciesByService",
     "Role",
     "SecurityTokens",
-    "ServiceRoles",
+    "ServiceAccess",
 ]

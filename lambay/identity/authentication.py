@@ -21,10 +21,10 @@ from lambay.identity.chunks import (
     BrokenChunks,
     are_signed,
 )
-from lambay.identity.permissions import Permissions
+from lambay.identity.permissions import Permissions, account_of
 from lambay.identity.policy import Decision, Verdict
 from lambay.identity.policy.context import Value
-from lambay.identity.principals import IamRecords, Role
+from lambay.identity.principals import IamRecords, ResourcePolicies, Role
 from lambay.identity.refusals import Dialect
 from lambay.identity.sessions import (
     Credentials,
@@ -62,21 +62,32 @@ class _Key(NamedTuple):
 class Identity:
     """Authenticates requests, authorizes calls, and issues sessions of roles."""
 
-    def __init__(self, store: Store, iam: IamRecords, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        iam: IamRecords,
+        settings: Settings,
+        clock: Clock,
+        resources: ResourcePolicies | None = None,
+    ) -> None:
+        """`resources` knows the policies of resources; without it none has one."""
         self._iam = iam
         self._settings = settings
         self._clock = clock
         self._verifier = sigv4.Verifier()
         self.sealer = Sealer(store)
         self.sessions = Sessions(self.sealer)
-        self.permissions = Permissions(iam, self.sessions, clock, enforced=settings.iam == "enforce")
-        self._root = Principal(
-            kind="root",
-            account=settings.account,
-            arn=arn("iam", "", settings.account, "root"),
-            user_id=settings.account,
-            access_key_id=settings.access_key,
+        self.permissions = Permissions(
+            iam, self.sessions, clock, resources, enforced=settings.iam == "enforce"
         )
+        self.root = _root(settings.account, settings.access_key)
+        self._roots = {
+            settings.access_key: _Key(settings.secret_key, self.root),
+            **{
+                key: _Key(secret, _root(account, key))
+                for key, (account, secret) in settings.further_roots().items()
+            },
+        }
 
     async def authenticate(self, request: Request, service: str, operation: str = "") -> Principal:
         """Whoever signed `request` for `service` (botocore's name).
@@ -118,8 +129,14 @@ class Identity:
         through `authenticate`.
         """
         principal = call.principal
-        if self._settings.iam == "off" or principal.kind in ("root", "anonymous"):
+        if principal.kind == "anonymous":
             return
+        everything = self._settings.iam == "off" or principal.kind == "root"
+        if everything and not self._settings.accounts:
+            # Of another account's resources only their own policies make anything free.
+            resources = [each for each in resources if account_of(each) not in ("", call.account)]
+            if not resources:
+                return
         if action in ALWAYS_ALLOWED:
             return
         verdict = await self.permissions.decide(call, action, resources, keys)
@@ -232,9 +249,10 @@ class Identity:
             raise refusals.skewed(kind, signature, now, allowed)
 
     async def _key(self, key_id: str, session_token: str | None, kind: Dialect) -> _Key:
-        if key_id == self._settings.access_key:
+        root = self._roots.get(key_id)
+        if root is not None:
             # People keep a leftover AWS_SESSION_TOKEN beside test/test; the secret alone proves the root.
-            return _Key(self._settings.secret_key, self._root)
+            return root
         if session_token is not None:
             found = self.sessions.read(key_id, session_token)
             if found is None:
@@ -279,6 +297,10 @@ class Identity:
             raise AWSError("IncompleteBody", f"The body is not aws-chunked: {fault}", status=400) from None
         if not signed:
             raise refusals.altered_chunk(signature)
+
+
+def _root(account: str, key: str) -> Principal:
+    return Principal("root", account, arn("iam", "", account, "root"), account, key)
 
 
 def _session_principal(role: Role, session_name: str, access_key_id: str = "") -> Principal:

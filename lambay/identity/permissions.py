@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from functools import lru_cache
 from lambay.aws import Call, Principal
 from lambay.clock import Clock
 from lambay.identity.policy import (
+    Decision,
     MalformedPolicy,
     MountDecision,
     Policies,
@@ -24,11 +27,12 @@ from lambay.identity.policy import (
     principal_context,
 )
 from lambay.identity.policy.context import Value
-from lambay.identity.principals import IamRecords, Role
+from lambay.identity.principals import IamRecords, NoPolicies, ResourcePolicies, Role
 from lambay.identity.sessions import Session, Sessions
 
 _log = logging.getLogger("lambay.identity")
 
+_ACCOUNT = re.compile(r"\d{12}")
 _EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "%s", "Action": "*", "Resource": "*"}}'
 
 
@@ -47,7 +51,16 @@ class Permissions:
     With `enforced` off, identities have every permission in API calls, and only policies of resources decide.
     """
 
-    def __init__(self, iam: IamRecords, sessions: Sessions, clock: Clock, *, enforced: bool) -> None:
+    def __init__(
+        self,
+        iam: IamRecords,
+        sessions: Sessions,
+        clock: Clock,
+        resources: ResourcePolicies | None = None,
+        *,
+        enforced: bool,
+    ) -> None:
+        self._resources = resources or NoPolicies()
         self._iam = iam
         self._sessions = sessions
         self._clock = clock
@@ -87,16 +100,43 @@ class Permissions:
         resources: Iterable[str | None] = (None,),
         keys: Mapping[str, Value | Iterable[Value] | None] | None = None,
     ) -> Verdict:
-        """Whether the principal's own policies allow it `action`; no policy of a resource is asked."""
+        """Whether the principal's own policies and those of the resources allow it `action` on all of them.
+
+        Of several verdicts the first explicit deny, or else the first other refusal, or else the first.
+        """
         held = await self.held(call.principal)
+        context = self._context(call, held, keys or {})
+        verdicts = [await self._about(call, action, resource, held, context) for resource in resources]
+        refused = [verdict for verdict in verdicts if not verdict.allowed]
+        explicit = (verdict for verdict in refused if verdict.decision is Decision.EXPLICIT_DENY)
+        return next(explicit, None) or next(iter(refused), None) or verdicts[0]
+
+    async def _about(
+        self,
+        call: Call,
+        action: str,
+        resource: str | None,
+        held: Held,
+        context: Mapping[str, tuple[str, ...]],
+    ) -> Verdict:
+        """The verdict on one resource. One of another account wants that account's leave as well."""
+        policies, account, required = held.policies, account_of(resource), False
+        found = await self._resources.of(resource) if resource is not None else None
+        if found is not None:
+            resource, account, required = found.arn, found.account, found.required
+            if found.document is not None:
+                own = parsed_of_resource(found.arn, found.document)
+                policies = dataclasses.replace(policies, resource=own)
         request = Request(
             call.principal,
             action,
-            tuple(resources),
-            self._context(call, held, keys or {}),
+            (resource,),
+            context,
+            resource_account=account,
+            resource_policy_required=required,
             federated_by=held.federated_by,
         )
-        return evaluate(request, held.policies)
+        return evaluate(request, policies)
 
     async def may_assume(
         self, call: Call, role: Role, keys: Mapping[str, Value | Iterable[Value] | None]
@@ -107,7 +147,7 @@ class Permissions:
         """
         held = await self.held(call.principal)
         own = held.policies
-        trust = _parsed_of_resource(role.arn, role.trust_policy)
+        trust = parsed_of_resource(role.arn, role.trust_policy)
         request = Request(
             call.principal,
             "sts:AssumeRole",
@@ -141,7 +181,7 @@ class Permissions:
         now = self._clock.time()
         return mount_decision(
             file_system_arn,
-            _parsed_of_resource(file_system_arn, file_system_policy) if file_system_policy else None,
+            parsed_of_resource(file_system_arn, file_system_policy) if file_system_policy else None,
             principal,
             identity=held.policies.identity,
             boundary=held.policies.boundary,
@@ -201,7 +241,7 @@ def parsed(name: str, document: str) -> Policy:
 
 
 @lru_cache(maxsize=4096)
-def _parsed_of_resource(name: str, document: str) -> Policy:
+def parsed_of_resource(name: str, document: str) -> Policy:
     """The policy of a resource; one that cannot be read denies everybody everything: it might have."""
     try:
         return Policy.parse(document, name=name, attached_to="resource")
@@ -209,6 +249,12 @@ def _parsed_of_resource(name: str, document: str) -> Policy:
         _log.warning("the policy of %s is malformed and denies everything: %s", name, fault)
         nothing = {"Statement": {"Effect": "Deny", "Principal": "*", "Action": "*"}}
         return Policy.parse(nothing, name=f"{name} (malformed: {fault})", attached_to="resource")
+
+
+def account_of(resource: str | None) -> str:
+    """The account in a resource's ARN, empty where it has none."""
+    fields = resource.split(":", 5) if resource is not None else []
+    return fields[4] if len(fields) == 6 and _ACCOUNT.fullmatch(fields[4]) else ""
 
 
 def _moment(now: float) -> dict[str, Value | None]:

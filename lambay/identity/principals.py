@@ -54,6 +54,37 @@ class Attachments(Protocol):
     def tags(self) -> Mapping[str, str]: ...
 
 
+class ResourcePolicy(Protocol):
+    """A resource that may have a policy of its own, by its own ARN, whatever name it was asked for by.
+
+    `account` owns it. A `required` policy has to allow what it is about, even to the owner's principals.
+    """
+
+    @property
+    def arn(self) -> str: ...
+    @property
+    def account(self) -> str: ...
+    @property
+    def document(self) -> str | None: ...
+    @property
+    def required(self) -> bool: ...
+
+
+class ResourcePolicies(Protocol):
+    """Policies of resources: queues, topics, buckets, keys, functions, file systems."""
+
+    async def of(self, arn: str) -> ResourcePolicy | None:
+        """None where there is no such resource, or nothing is known of its kind."""
+        ...
+
+
+class NoPolicies:
+    """No resource has a policy."""
+
+    async def of(self, arn: str) -> None:
+        return None
+
+
 class IamRecords(Protocol):
     """Lookups in IAM's users, roles and policies; None where there is no such record."""
 

@@ -139,6 +139,9 @@ class SecurityTokens(Service):
         access_key_id = input["AccessKeyId"]
         if access_key_id == self._settings.access_key:
             return {"Account": self._settings.account}
+        root = self._settings.further_roots().get(access_key_id)
+        if root is not None:
+            return {"Account": root[0]}
         key = await self._iam.access_key(access_key_id)
         account = key.account if key is not None else account_of_access_key_id(access_key_id)
         if account is None:

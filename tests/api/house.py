@@ -32,7 +32,7 @@ class EveryoneIsRoot:
             raise AWSError("UnrecognizedClientException", "The security token is invalid.", status=403)
         return ROOT
 
-    async def authorize(self, call: Call, action: str) -> None:
+    async def authorize(self, call: Call, action: str, resources: object = (), keys: object = None) -> None:
         self.actions.append(action)
         if action in self.denied:
             raise AWSError("AccessDeniedException", f"not authorized to perform: {action}", status=403)

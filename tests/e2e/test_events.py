@@ -111,6 +111,13 @@ def test_a_function_url_answers(deploy: Deployer) -> None:
         Principal="*",
         FunctionUrlAuthType="NONE",
     )
+    deploy.lambda_.add_permission(
+        FunctionName=function,
+        StatementId="invoke",
+        Action="lambda:InvokeFunction",
+        Principal="*",
+        InvokedViaFunctionUrl=True,
+    )
     request = urllib.request.Request(
         made["FunctionUrl"] + "a/b", data=b"abc", headers={"content-type": "text/plain"}
     )

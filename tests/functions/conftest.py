@@ -29,6 +29,8 @@ from lambay.runtime import (
 from lambay.settings import Settings
 from lambay.store import Store
 
+from .access import FakeAccess
+
 if TYPE_CHECKING:
     from .server import Server
 
@@ -260,6 +262,7 @@ class World:
 
     def open(self) -> None:
         self.store = Store(self.settings.data_dir / "lambay.db")
+        self.access = FakeAccess(self.neighbours)
         self.functions = Functions(
             self.store,
             self.fleet,
@@ -268,6 +271,7 @@ class World:
             self.neighbours,
             self.settings,
             self.clock,
+            self.access,
         )
 
     async def restart(self) -> None:
@@ -356,5 +360,8 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     server = Server(tmp_path_factory.mktemp("boto3"))
     await server.start()
     await server("iam", "create_role", RoleName="function", AssumeRolePolicyDocument=json.dumps(TRUST))
+    rights = {"Effect": "Allow", "Action": ["ec2:*", "sqs:*", "sns:*"], "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": rights})
+    await server("iam", "put_role_policy", RoleName="function", PolicyName="rights", PolicyDocument=document)
     yield server
     await server.stop()

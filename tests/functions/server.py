@@ -18,7 +18,7 @@ from lambay.clock import Clock
 from lambay.deployments import Deployments
 from lambay.functions import Functions
 from lambay.http import Request, Response
-from lambay.identity import Identity
+from lambay.identity import Identity, ServiceAccess
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.network import Network
@@ -63,7 +63,8 @@ class Server:
         self.fleet = FakeFleet()
         self.store = Store(data_dir / "lambay.db")
         self.neighbours = Neighbours(data_dir / "neighbours", settings, clock)
-        identity = Identity(self.store, IamRecords(self.neighbours.ready), settings, clock)
+        iam = IamRecords(self.neighbours.ready)
+        identity = Identity(self.store, iam, settings, clock)
         self.functions = Functions(
             self.store,
             self.fleet,
@@ -72,6 +73,7 @@ class Server:
             self.neighbours,
             settings,
             clock,
+            ServiceAccess(identity, iam),
         )
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)

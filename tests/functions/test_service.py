@@ -34,6 +34,7 @@ def test_every_operation_is_one_of_the_models() -> None:
         "handle_url",
         "deliver",
         "rules_changed",
+        "mounts_changed",
     }
     methods = {name for name, _ in inspect.getmembers(Functions, callable) if not name.startswith("_")}
     assert methods - operations == own

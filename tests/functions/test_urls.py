@@ -47,6 +47,14 @@ class Door:
             Principal="*",
             FunctionUrlAuthType="NONE",
         )
+        await self.world(
+            "AddPermission",
+            FunctionName="f",
+            StatementId="invoke",
+            Action="lambda:InvokeFunction",
+            Principal="*",
+            InvokedViaFunctionUrl=True,
+        )
         made = await self.world("CreateFunctionUrlConfig", FunctionName="f", AuthType=auth, **input)
         self.path = made["FunctionUrl"].removeprefix("http://localhost:4566")
         return made
@@ -135,9 +143,12 @@ async def test_failures_and_throttles_have_their_status(door: Door) -> None:
     assert (throttled.status, throttled.headers["retry-after"]) == (429, "1")
 
 
-async def test_without_a_permission_nobody_may(door: Door) -> None:
+@pytest.mark.parametrize("missing", ["url", "invoke"])
+async def test_without_both_permissions_nobody_may(door: Door, missing: str) -> None:
     await door.open()
-    await door.world("RemovePermission", FunctionName="f", StatementId="url")
+    assert (await door()).status == 200
+    door.world.fleet.runs.clear()
+    await door.world("RemovePermission", FunctionName="f", StatementId=missing)
     assert (await door()).status == 403
     assert door.world.fleet.runs == []
 

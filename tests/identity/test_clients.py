@@ -18,9 +18,10 @@ from botocore.exceptions import ClientError
 
 from lambay.api import Gateway, Listener
 from lambay.clock import Clock
-from lambay.identity import Identity, SecurityTokens
+from lambay.identity import Identity, PoliciesByService, SecurityTokens
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
+from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.observe import Logs
 from lambay.settings import Settings
 from lambay.store import Store
@@ -39,11 +40,17 @@ class Server:
         self.store = Store(directory / "lambay.db")
         self.neighbours = Neighbours(directory / "neighbours", self.settings, self.clock)
         iam = IamRecords(self.neighbours.ready)
-        self.identity = Identity(self.store, iam, self.settings, self.clock)
+        self.policies = PoliciesByService(ResourcePolicies(self.neighbours.ready))
+        self.identity = Identity(self.store, iam, self.settings, self.clock, self.policies)
         self.logs = Logs(directory / "logs.db", self.clock, self.settings)
         sts = SecurityTokens(self.identity, iam, self.settings, self.clock)
-        gateway = Gateway((self.logs, sts), self.identity, self.neighbours, self.settings, self.clock)
+        services = (self.logs, sts, *self.rooms(iam))
+        gateway = Gateway(services, self.identity, self.neighbours, self.settings, self.clock)
         self._listener = Listener(gateway.handle)
+
+    def rooms(self, iam: IamRecords) -> tuple[Any, ...]:
+        """Further services behind the door."""
+        return ()
 
     async def start(self) -> None:
         await self.logs.start()
@@ -146,6 +153,12 @@ async def test_an_iam_users_access_key_works_until_it_is_made_inactive(server):
 async def test_a_role_is_assumed_and_used(server):
     def act():
         role = server.client("iam").create_role(RoleName="reader", AssumeRolePolicyDocument=trust())["Role"]
+        reading = {"Effect": "Allow", "Action": ["logs:Describe*", "s3:List*"], "Resource": "*"}
+        server.client("iam").put_role_policy(
+            RoleName="reader",
+            PolicyName="reading",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": reading}),
+        )
         answer = server.client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="me")
         assert answer["AssumedRoleUser"] == {
             "AssumedRoleId": f"{role['RoleId']}:me",

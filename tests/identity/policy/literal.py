@@ -360,7 +360,8 @@ def _number(text: str) -> Any:
 
 
 def _date(text: str) -> Any:
-    if re.fullmatch(r"-?\d{5,}(\.\d+)?", text):
+    # Four digits are a year; every other number is seconds since the epoch.
+    if re.fullmatch(r"-?\d+(\.\d+)?", text) and not re.fullmatch(r"\d{4}", text):
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(text))
     for shape in ("%Y", "%Y-%m", "%Y-%m-%d"):
         try:

@@ -1,4 +1,4 @@
-"""Roles that AWS services act as: whether a service may assume one, and what one lets it do."""
+"""What services ask of IAM: of the roles that they act as, and of the policies of what they own."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 from lambay.aws import AWSError, Call, Principal
 from lambay.identity.authentication import Identity
+from lambay.identity.permissions import parsed_of_resource
+from lambay.identity.policy import Policies, Request, context, evaluate, principal_context
 from lambay.identity.principals import IamRecords
 
 LAMBDA = "lambda.amazonaws.com"
 
 
-class ServiceRoles:
-    """Asked by the services themselves, at the moment when they need the role."""
+class ServiceAccess:
+    """Asked by the services themselves, at the moment when they need it."""
 
     def __init__(self, identity: Identity, iam: IamRecords) -> None:
         self._identity = identity
@@ -55,6 +57,29 @@ class ServiceRoles:
         call = Call("", principal.account, region, principal)
         verdict = await self._identity.permissions.decide(call, action, (resource,), keys or {})
         return "" if verdict.allowed else verdict.sentence
+
+    def service_may(
+        self, service: str, action: str, resource: str, document: str | None, keys: Mapping[str, str]
+    ) -> bool:
+        """Whether the resource's policy lets an AWS service (`s3.amazonaws.com`) do `action` for another's sake.
+
+        `keys` say for whom: `aws:SourceArn`, `aws:SourceAccount`.
+        """
+        return _allows(service_principal(service), action, resource, document, keys)
+
+    def anybody_may(self, action: str, resource: str, document: str | None, keys: Mapping[str, str]) -> bool:
+        """Whether the resource's policy lets callers without credentials do `action`."""
+        anybody = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
+        return _allows(anybody, action, resource, document, keys)
+
+
+def _allows(
+    principal: Principal, action: str, resource: str, document: str | None, keys: Mapping[str, str]
+) -> bool:
+    if document is None:
+        return False
+    request = Request(principal, action, (resource,), {**context(keys), **principal_context(principal)})
+    return evaluate(request, Policies(resource=parsed_of_resource(resource, document))).allowed
 
 
 def service_principal(service: str) -> Principal:
