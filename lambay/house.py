@@ -18,6 +18,8 @@ from lambay import __version__
 from lambay.api import Endpoint, Gateway, Listener
 from lambay.aws import Arn, AWSError, Call, Principal
 from lambay.clock import Clock
+from lambay.console import Console, Files, Topology
+from lambay.deploy import Stacks
 from lambay.deployments import Deployments
 from lambay.efs import FileSystems
 from lambay.efs.host_mounts import HostMounts
@@ -98,8 +100,20 @@ class House:
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.deployments = Deployments(self.store, self._ask, self.clock)
-        services = (self.functions, self.file_systems, self.deployments, self.logs, self.cloudwatch, sts)
+        self.stacks = Stacks(self.store, self._call, self.identity, self.alarms, settings, self.clock)
+        services = (
+            self.functions,
+            self.file_systems,
+            self.deployments,
+            self.logs,
+            self.cloudwatch,
+            sts,
+            self.stacks,
+        )
         self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock)
+        self.console = Console()
+        self.files = Files(self.file_systems, self.fsd, settings)
+        self.topology = Topology(self.gateway, self.network, self.identity.root)
         self.pages = OwnPages(self)
         self._outside = Listener(self.handle)
         self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES)
@@ -125,6 +139,8 @@ class House:
         stack.push_async_callback(house.publisher.stop)
         await house.publisher.start()
         stack.push_async_callback(house.host_mounts.stop)
+        stack.callback(house.files.close)
+        stack.push_async_callback(house.files.stop)
         stack.push_async_callback(house._inside.stop)
         stack.push_async_callback(house.fleet.stop)
         await house.fleet.start()
@@ -147,6 +163,8 @@ class House:
         """A request from outside: Lambay's own pages, or the AWS API."""
         if request.path.startswith("/_lambay/url/"):
             return await self.functions.handle_url(request, self._admit_to_url)
+        if request.path.startswith("/_lambay/signal/"):
+            return await self.stacks.handle_signal(request)
         if request.path.startswith("/_lambay/"):
             return await self.pages.handle(request)
         return await self.gateway.handle(request)
@@ -157,13 +175,16 @@ class House:
             return await self.functions.handle_url(request, self._admit_to_url)
         if request.path.startswith("/_lambay/code/"):
             return await self.functions.handle_code(request)
+        if request.path.startswith("/_lambay/signal/"):
+            return await self.stacks.handle_signal(request)
         return await self.gateway.handle(request)
 
     async def reset(self) -> None:
         """Empty every service and every file system."""
+        await self.stacks.reset()
         await self.deployments.stop()
         await self.fleet.reset()
-        await self.host_mounts.stop()
+        await asyncio.gather(self.host_mounts.stop(), self.files.stop())
         await self.file_systems.reset()
         self.publisher.forget()
         await self.store.clear()

@@ -7,8 +7,9 @@ want a signature of the account's root for the service `lambay`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -34,12 +35,19 @@ class OwnPages:
             ("GET", "/_lambay/status", self._status),
             ("POST", "/_lambay/reset", self._reset),
             ("GET", "/_lambay/code/", house.functions.handle_code),
+            ("GET", "/_lambay/console", house.console.handle),
+            ("GET", "/_lambay/console/", house.console.handle),
         ]
         self._for_root: list[tuple[str, str, Page]] = [
             ("POST", "/_lambay/mounts", house.host_mounts.create),
             ("GET", "/_lambay/mounts", house.host_mounts.list),
             ("DELETE", "/_lambay/mounts/", house.host_mounts.delete),
             ("GET", "/_lambay/logs/tail", house.logs.tail_handler),
+            ("GET", "/_lambay/live", self._live),
+            ("GET", "/_lambay/map", house.topology.handle),
+            ("GET", "/_lambay/files/", house.files.handle),
+            ("PUT", "/_lambay/files/", house.files.handle),
+            ("DELETE", "/_lambay/files/", house.files.handle),
         ]
 
     async def handle(self, request: Request) -> Response:
@@ -64,6 +72,17 @@ class OwnPages:
             raise AWSError(
                 "AccessDenied", f"{request.path} is for the account's root credentials", status=403
             )
+
+    async def _live(self, request: Request) -> Response:
+        """What happens now; with `?follow=1` a JSON line every five seconds."""
+        if "follow" not in parse_qs(request.query):
+            return answer(self._house.live.view())
+
+        async def views() -> AsyncIterator[bytes]:
+            async for view in self._house.live.follow():
+                yield msgspec.json.encode(view) + b"\n"
+
+        return Response(200, {"content-type": "application/x-ndjson"}, views())
 
     async def _health(self, request: Request) -> Response:
         serving = self._house.fsd.running is not None

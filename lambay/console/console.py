@@ -29,7 +29,7 @@ _IMPORTS = {
 }
 _NOT_INSTALLED = (
     b"<!doctype html><title>Lambay</title><p>The console's libraries are not installed: run <code>make setup</code>, "
-    b"or <code>python -m lambay.console.packages</code> where npm is."
+    b"or <code>python -m lambay.console</code> where npm is."
 )
 
 

@@ -1,6 +1,6 @@
 """The browser's libraries: uPlot, Preact, htm and aws4fetch, pinned by this room's package-lock.json.
 
-`python -m lambay.console.packages` installs them with npm into <environment>/lambay-console; nothing needs the
+`python -m lambay.console` installs them with npm into <environment>/lambay-console; nothing needs the
 network later. Without them the console says so, and everything else works.
 """
 
@@ -59,9 +59,3 @@ def build() -> None:
 def _fingerprint() -> str:
     return hashlib.sha256(b"\n".join((_HERE / name).read_bytes() for name in _PINS)).hexdigest()
 
-
-if __name__ == "__main__":
-    try:
-        build()
-    except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"the console's libraries cannot be installed: {error}")

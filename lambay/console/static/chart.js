@@ -3,6 +3,19 @@ import uPlot from "uplot";
 import { useEffect, useRef } from "preact/hooks";
 import { html } from "./parts.js";
 
+const STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
+
+/** Hours and minutes, or days where that is too fine. */
+function clock(ticks) {
+  const days = ticks.length > 1 && ticks.at(-1) - ticks[0] > 36 * 3600;
+  return ticks.map((at) => {
+    const date = new Date(at * 1000);
+    return days
+      ? date.toLocaleDateString([], { month: "short", day: "numeric" })
+      : date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+  });
+}
+
 const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -21,8 +34,11 @@ export function align(lines) {
   ];
 }
 
-/** `data` as `align` gives it; `labels` and `format` are for its lines, `empty` where there is no point at all. */
-export function Chart({ title, data, labels, format, span, note, empty = "No data in this span yet." }) {
+/**
+ * `data` as `align` gives it; `labels` and `format` are for its lines. `hours` until now are shown, or what there is;
+ * `binary` puts the axis in steps of 1024; `empty` is said where there is no point at all.
+ */
+export function Chart({ title, data, labels, format, hours, binary = false, note, empty = "No data in this span yet." }) {
   const place = useRef();
   const plot = useRef();
   const latest = useRef();
@@ -39,8 +55,8 @@ export function Chart({ title, data, labels, format, span, note, empty = "No dat
           height: 180,
           cursor: { sync: { key: "lambay" }, points: { size: 6 } },
           legend: { live: true },
-          scales: { x: span ? { range: () => span() } : {}, y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
-          axes: [axis, { ...axis, size: 78, values: (_, ticks) => ticks.map((tick) => latest.current(tick)) }],
+          scales: { x: hours ? { range: () => [Date.now() / 1000 - hours * 3600, Date.now() / 1000] } : {}, y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
+          axes: [{ ...axis, values: (_, ticks) => clock(ticks) }, { ...axis, size: 84, ...(binary && { incrs: STEPS }), values: (_, ticks) => ticks.map((tick) => latest.current(tick)) }],
           series: [
             { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
             ...labels.map((label, index) => ({
@@ -70,7 +86,7 @@ export function Chart({ title, data, labels, format, span, note, empty = "No dat
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [known]);
+  }, [known, hours]);
 
   useEffect(() => plot.current?.setData(data), [data]);
 

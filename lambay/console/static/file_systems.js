@@ -60,12 +60,12 @@ function History({ id }) {
         <button class=${each === hours ? "" : "plain"} aria-pressed=${each === hours} onClick=${() => setHours(each)}>
           ${each < 48 ? `${each} h` : `${each / 24} d`}</button>`)}</div>`}>
       <div class="charts">
-        <${Chart} key=${`t${hours}`} title="Throughput" labels=${["reads", "writes", "metadata", "permitted"]} format=${rate}
+        <${Chart} hours=${hours} binary title="Throughput" labels=${["reads", "writes", "metadata", "permitted"]} format=${rate}
           data=${align([pace("read"), pace("write"), pace("metadata"), data.permitted])} />
-        <${Chart} key=${`c${hours}`} title="Burst credit balance" labels=${["credits"]} format=${bytes} data=${align([data.credits])}
+        <${Chart} hours=${hours} binary title="Burst credit balance" labels=${["credits"]} format=${bytes} data=${align([data.credits])}
           empty="Only bursting file systems have credits." />
-        <${Chart} key=${`p${hours}`} title="Percent of the I/O limit" labels=${["share"]} format=${(value) => `${count(value)} %`} data=${align([data.share])} />
-        <${Chart} key=${`k${hours}`} title="Client connections" labels=${["connections"]} format=${count} data=${align([data.clients])} />
+        <${Chart} hours=${hours} title="Percent of the I/O limit" labels=${["share"]} format=${(value) => `${count(value)} %`} data=${align([data.share])} />
+        <${Chart} hours=${hours} title="Client connections" labels=${["connections"]} format=${count} data=${align([data.clients])} />
       </div>
     <//>`;
 }
@@ -106,7 +106,7 @@ export function FileSystem({ name: id, path }) {
         <${Figure} label="Locks held" value=${count(live.locks)} />
         <${Figure} label="I/O limit" value=${`${count(live.percent_io_limit)} %`} kind=${live.percent_io_limit >= 95 ? "bad" : ""} />
       </dl>
-      <${Chart} title="Now" labels=${["reads", "writes"]} format=${rate} note="every five seconds"
+      <${Chart} hours=${0.25} binary title="Now" labels=${["reads", "writes"]} format=${rate} note="every five seconds"
         data=${series(views, of((each) => each.read_bytes_per_s), of((each) => each.write_bytes_per_s))} />`}
     <${History} id=${id} />
     <div class="columns">

@@ -132,6 +132,7 @@ function pretty(text) {
 }
 
 const KEPT_LINES = 500;
+const TOGETHER_MS = 150;
 
 function Tail({ group }) {
   const [lines, setLines] = useState([]);
@@ -143,17 +144,29 @@ function Tail({ group }) {
     setLines([]);
     setError(null);
     const since = Date.now() - 15 * 60 * 1000;
+    let arrived = [];
+    let drawing = 0;
+    const draw = () => {
+      const fresh = arrived;
+      arrived = [];
+      drawing = 0;
+      setLines((before) => [...before, ...fresh].slice(-KEPT_LINES));
+    };
     const parameters = new URLSearchParams({ group, since, region: region() });
     (async () => {
       try {
         for await (const line of own.lines(`/_lambay/logs/tail?${parameters}`, following.signal)) {
-          setLines((before) => [...before.slice(1 - KEPT_LINES), line]);
+          arrived.push(line);
+          drawing ||= setTimeout(draw, TOGETHER_MS);
         }
       } catch (failed) {
         if (!following.signal.aborted) setError(failed);
       }
     })();
-    return () => following.abort();
+    return () => {
+      following.abort();
+      clearTimeout(drawing);
+    };
   }, [group]);
   const shown = lines.filter(({ message }) => message.toLowerCase().includes(filter.toLowerCase()));
   useEffect(() => {
@@ -190,9 +203,9 @@ function Metrics({ name }) {
   return html`
     <${Panel} title="Metrics of three hours">
       <div class="charts">
-        <${Chart} title="Invocations a minute" labels=${["invocations", "errors", "throttles"]} format=${count} data=${align([data.invocations, data.errors, data.throttles])} />
-        <${Chart} title="Duration" labels=${["p50", "p99"]} format=${milliseconds} data=${align([data.p50, data.p99])} />
-        <${Chart} title="Concurrent executions" labels=${["concurrent"]} format=${count} data=${align([data.concurrent])} />
+        <${Chart} hours=${3} title="Invocations a minute" labels=${["invocations", "errors", "throttles"]} format=${count} data=${align([data.invocations, data.errors, data.throttles])} />
+        <${Chart} hours=${3} title="Duration" labels=${["p50", "p99"]} format=${milliseconds} data=${align([data.p50, data.p99])} />
+        <${Chart} hours=${3} title="Concurrent executions" labels=${["concurrent"]} format=${count} data=${align([data.concurrent])} />
       </div>
     <//>`;
 }

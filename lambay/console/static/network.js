@@ -3,56 +3,55 @@ import { useState } from "preact/hooks";
 import { own, region } from "./aws.js";
 import { Badge, Failure, html, Loading, Nothing, Panel, useLoaded } from "./parts.js";
 
-const FUNCTION = { width: 190, height: 44, gap: 12 };
-const ZONE = { width: 270, gap: 18 };
+const FUNCTION = { width: 250, height: 46, gap: 12 };
+const SUBNET = { width: 470, gap: 14 };
 const TARGET = { height: 46, gap: 8 };
-const HEAD = 50;
+const HEAD = 60;
 const EDGE = 16;
-const FIRST_ZONE = EDGE + FUNCTION.width + 110;
+const SUBNETS_AT = EDGE + FUNCTION.width + 220;
+const WIDTH = SUBNETS_AT + SUBNET.width + EDGE;
 
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+const groups = (ids) => (ids.length > 1 ? `${ids[0]} +${ids.length - 1}` : ids[0] ?? "");
 
-/** Where everything of one VPC lies. */
+/** Where everything of one VPC lies: functions to the left, subnets by zone and their mount targets to the right. */
 function layOut(vpc, functions) {
-  const zones = [...new Set(vpc.subnets.map((subnet) => subnet.zone))].sort();
-  const bottoms = new Map(zones.map((zone) => [zone, HEAD + 22]));
+  let bottom = HEAD;
   const subnets = vpc.subnets.map((subnet) => {
-    const y = bottoms.get(subnet.zone);
-    const height = 52 + Math.max(1, subnet.mount_targets.length) * (TARGET.height + TARGET.gap);
-    bottoms.set(subnet.zone, y + height + 12);
-    const x = FIRST_ZONE + zones.indexOf(subnet.zone) * (ZONE.width + ZONE.gap);
+    const y = bottom;
+    const height = 48 + Math.max(0.6, subnet.mount_targets.length) * (TARGET.height + TARGET.gap);
+    bottom += height + SUBNET.gap;
     const targets = subnet.mount_targets.map((target, index) => ({
-      ...target, x: x + 12, y: y + 46 + index * (TARGET.height + TARGET.gap), width: ZONE.width - 24,
+      ...target, x: SUBNETS_AT + 12, y: y + 44 + index * (TARGET.height + TARGET.gap), width: SUBNET.width - 24,
     }));
-    return { ...subnet, x, y, height, targets };
+    return { ...subnet, x: SUBNETS_AT, y, height, targets };
   });
   const inside = functions.filter((each) => each.vpc === vpc.id);
-  const nodes = inside.map((each, index) => ({
-    ...each, x: EDGE, y: HEAD + 22 + index * (FUNCTION.height + FUNCTION.gap),
-  }));
-  const height = Math.max(...bottoms.values(), HEAD + 22 + nodes.length * (FUNCTION.height + FUNCTION.gap)) + 8;
-  return { zones, subnets, nodes, height, width: FIRST_ZONE + zones.length * (ZONE.width + ZONE.gap) + 2 };
+  const step = FUNCTION.height + FUNCTION.gap;
+  const first = HEAD + Math.max(0, (bottom - HEAD - inside.length * step) / 2);
+  const nodes = inside.map((each, index) => ({ ...each, x: EDGE, y: first + index * step }));
+  return { subnets, nodes, height: Math.max(bottom, HEAD + nodes.length * step) + 4 };
 }
 
 function Vpc({ vpc, drawn, chosen, setChosen }) {
-  const { zones, subnets, nodes, height, width } = layOut(vpc, drawn.functions);
+  const { subnets, nodes, height } = layOut(vpc, drawn.functions);
   const targets = new Map(subnets.flatMap((subnet) => subnet.targets.map((target) => [target.id, target])));
   const places = new Map(nodes.map((node) => [node.name, node]));
   const lines = drawn.connections.filter((each) => places.has(each.function) && targets.has(each.mount_target));
   const inSubnet = (id) => nodes.filter((node) => node.subnets.includes(id)).length;
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label=${`Map of ${vpc.id}`}>
-      <svg class="map" viewBox="0 0 ${width} ${height}" width=${width} height=${height} role="group" aria-label=${`VPC ${vpc.name || vpc.id}`}>
-        <rect class="vpc" x="1" y="1" width=${width - 2} height=${height - 2} rx="10" />
+      <svg class="map" viewBox="0 0 ${WIDTH} ${height}" role="group" aria-label=${`VPC ${vpc.name || vpc.id}`}>
+        <rect class="vpc" x="1" y="1" width=${WIDTH - 2} height=${height - 2} rx="10" />
         <text class="strong" x=${EDGE} y="26">${short(vpc.name || vpc.id, 40)}</text>
         <text class="quiet" x=${EDGE} y="44">${vpc.name ? `${vpc.id} · ` : ""}${vpc.cidr}</text>
-        ${zones.map((zone, index) => html`<text class="zone" x=${FIRST_ZONE + index * (ZONE.width + ZONE.gap)} y=${HEAD + 8}>${zone}</text>`)}
         ${subnets.map((subnet) => html`
           <g>
-            <rect class="subnet" x=${subnet.x} y=${subnet.y} width=${ZONE.width} height=${subnet.height} rx="8" />
-            <text x=${subnet.x + 12} y=${subnet.y + 20}>${short(subnet.name || subnet.id, 24)}</text>
-            <text class="quiet" x=${subnet.x + 12} y=${subnet.y + 36}>${subnet.cidr} · ${subnet.route}</text>
-            ${subnet.targets.length === 0 && html`<text class="quiet" x=${subnet.x + 12} y=${subnet.y + 66}>${inSubnet(subnet.id)} functions, no mount target</text>`}
+            <rect class="subnet" x=${subnet.x} y=${subnet.y} width=${SUBNET.width} height=${subnet.height} rx="8" />
+            <text x=${subnet.x + 12} y=${subnet.y + 19}>${short(subnet.name || subnet.id, 34)}</text>
+            <text class="zone" x=${subnet.x + SUBNET.width - 12} y=${subnet.y + 19} text-anchor="end">${subnet.zone}</text>
+            <text class="quiet" x=${subnet.x + 12} y=${subnet.y + 35}>${subnet.cidr} · ${subnet.route}</text>
+            ${subnet.targets.length === 0 && html`<text class="quiet" x=${subnet.x + 12} y=${subnet.y + 62}>no mount target; functions here: ${inSubnet(subnet.id)}</text>`}
           </g>`)}
         ${lines.map((each) => {
           const from = places.get(each.function);
@@ -61,26 +60,28 @@ function Vpc({ vpc, drawn, chosen, setChosen }) {
           const dim = chosen && chosen !== each.function && chosen !== each.mount_target;
           return html`
             <path class="line ${each.problem ? "bad" : ""} ${dim ? "dim" : ""}"
-              d=${`M${x1},${y1} C${x1 + 70},${y1} ${x2 - 70},${y2} ${x2 - 1},${y2}`}>
+              d=${`M${x1},${y1} C${x1 + 110},${y1} ${x2 - 130},${y2} ${x2 - 1},${y2}`}>
               <title>${each.function} → ${each.mount_target}: ${each.problem || "TCP 2049 passes"}</title>
             </path>
-            ${each.problem && html`<text class="cross ${dim ? "dim" : ""}" x=${(x1 + x2) / 2} y=${(y1 + y2) / 2 + 5} text-anchor="middle">✕</text>`}`;
+            ${each.problem && html`<text class="cross ${dim ? "dim" : ""}" x=${(x1 + x2) / 2 - 7.5} y=${(y1 + y2) / 2 + 5} text-anchor="middle">✕</text>`}`;
         })}
         ${nodes.map((node) => html`
           <a href=${`#/functions/${encodeURIComponent(node.name)}`} aria-label=${`Function ${node.name}`}
             onMouseEnter=${() => setChosen(node.name)} onMouseLeave=${() => setChosen(null)}
             onFocus=${() => setChosen(node.name)} onBlur=${() => setChosen(null)}>
             <rect class="node ${lines.some((each) => each.function === node.name && each.problem) ? "bad" : ""}" x=${node.x} y=${node.y} width=${FUNCTION.width} height=${FUNCTION.height} rx="8" />
-            <text x=${node.x + 12} y=${node.y + 19}>λ ${short(node.name, 21)}</text>
-            <text class="quiet" x=${node.x + 12} y=${node.y + 35}>${node.path || "no file system"}</text>
+            <text x=${node.x + 12} y=${node.y + 19}>λ ${short(node.name, 30)}</text>
+            <text class="quiet" x=${node.x + 12} y=${node.y + 36}>${node.path || "no file system"}</text>
+            <text class="quiet" x=${node.x + FUNCTION.width - 10} y=${node.y + 36} text-anchor="end">${groups(node.security_groups)}</text>
           </a>`)}
         ${[...targets.values()].map((target) => html`
           <a href=${`#/file-systems/${target.file_system}`} aria-label=${`Mount target ${target.id} of ${target.file_system}`}
             onMouseEnter=${() => setChosen(target.id)} onMouseLeave=${() => setChosen(null)}
             onFocus=${() => setChosen(target.id)} onBlur=${() => setChosen(null)}>
             <rect class="target" x=${target.x} y=${target.y} width=${target.width} height=${TARGET.height} rx="6" />
-            <text x=${target.x + 10} y=${target.y + 19}>${short(drawn.file_systems[target.file_system] || target.file_system, 28)}</text>
+            <text x=${target.x + 10} y=${target.y + 19}>${short(drawn.file_systems[target.file_system] || target.file_system, 44)}</text>
             <text class="quiet" x=${target.x + 10} y=${target.y + 36}>${target.address} · ${target.state}</text>
+            <text class="quiet" x=${target.x + target.width - 10} y=${target.y + 36} text-anchor="end">${groups(target.security_groups)}</text>
           </a>`)}
       </svg>
     </div>`;

@@ -31,9 +31,9 @@ export function Overview() {
           <li><${Badge} kind="bad">ALARM<//> <a href="#/alarms">${each.AlarmName}</a> <small>${each.StateReason}</small></li>`)}</ul>
       <//>`}
     <div class="charts">
-      <${Chart} title="Invocations" labels=${["invocations", "errors", "throttles"]} format=${(value) => `${count(value)}/s`}
+      <${Chart} hours=${0.25} title="Invocations" labels=${["invocations", "errors", "throttles"]} format=${(value) => `${count(value)}/s`}
         data=${series(views, total("functions", (each) => each.invocations_per_s), total("functions", (each) => each.errors_per_s), total("functions", (each) => each.throttles_per_s))} />
-      <${Chart} title="File data" labels=${["reads", "writes"]} format=${rate}
+      <${Chart} hours=${0.25} binary title="File data" labels=${["reads", "writes"]} format=${rate}
         data=${series(views, total("file_systems", (each) => each.read_bytes_per_s), total("file_systems", (each) => each.write_bytes_per_s))} />
     </div>
     <${Panel} title="Functions">
