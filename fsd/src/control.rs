@@ -19,7 +19,7 @@ use crate::sys::event::EventFd;
 use crate::sys::Errno;
 
 /// Longest request, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
+pub const LONGEST_LINE: u64 = 1 << 20;
 
 /// Why the server should end.
 #[derive(Debug)]
@@ -110,7 +110,8 @@ fn accept(listener: &UnixListener, server: &Arc<Server>, ending: &Arc<Ending>) {
     }
 }
 
-fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) {
+/// Answers the requests of one connection until it closes or sends what no request can be.
+pub fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) {
     let Ok(writer) = stream.try_clone() else {
         return;
     };

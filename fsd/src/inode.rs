@@ -115,6 +115,8 @@ pub struct Inode {
     /// Above 0: open files through which data may change without the server seeing it. Below 0: open files whose data a
     /// client's kernel caches. There are never both.
     modes: AtomicI32,
+    /// A client wrote pages of a map back since that was last waited for.
+    pub wrote_back: AtomicBool,
     /// A lock was taken on it at some time: closing has to look.
     pub locked: AtomicBool,
     /// Of a directory: held while a name in it is changed in more than one step.
@@ -134,6 +136,7 @@ impl Inode {
             key,
             state: Mutex::new(state),
             modes: AtomicI32::new(0),
+            wrote_back: AtomicBool::new(false),
             locked: AtomicBool::new(false),
             naming: Mutex::default(),
             depth: crate::depth::Known::default(),

@@ -37,8 +37,10 @@ pub struct OpenFile {
     pub readable: bool,
     /// Reads and writes go past the server.
     pub passthrough: bool,
-    /// The client's kernel caches what it reads.
-    pub cached: bool,
+    /// The client's kernel may cache what it reads: it does at once, or once somebody reads as a map does.
+    pub cached: AtomicBool,
+    /// It may be mapped shared, though it is not cached.
+    pub mappable: bool,
     /// Size when it was opened, for the estimate of what went past.
     pub size_at_open: u64,
     pub mtime_at_open: file::Time,
@@ -112,6 +114,16 @@ pub struct Mount {
     opened: AtomicUsize,
     passing: AtomicUsize,
     passing_writers: AtomicUsize,
+}
+
+impl OpenFile {
+    /// Pages of a mappable file are read. From here on every change of the file is told to this client before it is answered.
+    pub fn pages_read(&self) {
+        let begins = self.mappable && !self.cached.load(SeqCst) && self.inode.cached_reader_comes();
+        if begins && self.cached.swap(true, SeqCst) {
+            self.inode.cached_reader_goes();
+        }
+    }
 }
 
 impl Mount {
@@ -334,7 +346,7 @@ impl Mount {
         if file.writable {
             self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
         }
-        if file.cached {
+        if file.cached.load(SeqCst) {
             file.inode.cached_reader_goes();
         }
         if file.passthrough {
@@ -390,7 +402,7 @@ impl Mount {
     /// The files that the client's kernel may have pages of because they are open.
     pub fn cached_files(&self) -> Vec<Arc<OpenFile>> {
         self.files
-            .collect(|file| file.cached.then(|| Arc::clone(file)))
+            .collect(|file| file.cached.load(SeqCst).then(|| Arc::clone(file)))
     }
 
     pub fn add_dir(&self, handle: u64, dir: OpenDir) {

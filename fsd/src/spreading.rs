@@ -1,10 +1,15 @@
 //! Changes of file content that some client's kernel has cached: its pages must go before the change is answered.
 //!
-//! Only files opened for reading in a mount without passthrough are cached, so no cached page is ever dirty, and a page is
-//! locked at most while a read of it is under way. Invalidating waits for such reads, and they wait for nothing that a
-//! writer holds. Still no thread that serves requests waits: a thread of the volume's own does, and then answers.
+//! In mounts without passthrough files opened for reading are cached, and those opened for reading and writing are once they
+//! are mapped shared. A page is locked while a read of it is under way, and it may be dirty: then it is written back first.
+//! So invalidating waits for reads and for writes of pages, and their answers wait for no invalidation, nor does that to a
+//! truncation, before which the client's kernel writes no page. No thread that serves requests waits either: a thread of the
+//! volume's own does, and then answers. What was written back is told to the others by that thread too, in order; a flush or
+//! fsync is answered when it has come that far. A page that two clients change through maps is the one's who writes it back
+//! last, as over NFS.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +17,7 @@ use crate::inode::Inode;
 
 thread_local! {
     static CHANGED: RefCell<Vec<Arc<Inode>>> = const { RefCell::new(Vec::new()) };
+    static BEHIND: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The operation at hand changed the content of `inode`.
@@ -21,9 +27,21 @@ pub fn note(inode: &Arc<Inode>) {
     }
 }
 
+/// The operation at hand is to be answered once everybody has heard of what was written back of `inode`.
+pub fn wait_behind(inode: &Inode) {
+    if inode.wrote_back.swap(false, SeqCst) {
+        BEHIND.set(true);
+    }
+}
+
 /// What the operation at hand changed that is cached somewhere.
 pub fn take() -> Vec<Arc<Inode>> {
     CHANGED.with_borrow_mut(std::mem::take)
+}
+
+/// Whether the operation at hand waits for what was changed before.
+pub fn behind() -> bool {
+    BEHIND.take()
 }
 
 /// Work for the thread that may wait for clients' kernels: tell them, then answer.

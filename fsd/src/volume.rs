@@ -342,21 +342,32 @@ impl Volume {
         self.spreader.spread(Box::new(move || {
             if let Some(volume) = volume.upgrade() {
                 for inode in inodes {
-                    volume.tell_of_content(&inode);
+                    volume.tell_of_content(&inode, u64::MAX);
                 }
             }
             answer();
         }));
     }
 
-    fn tell_of_content(&self, inode: &Inode) {
+    /// Mount `by` changed the content of a file, and nobody waits until the others have heard of it.
+    pub fn content_written_back(self: &Arc<Volume>, inode: &Arc<Inode>, by: u64) {
+        let volume = Arc::downgrade(self);
+        let inode = Arc::clone(inode);
+        self.spreader.spread(Box::new(move || {
+            if let Some(volume) = volume.upgrade() {
+                volume.tell_of_content(&inode, by);
+            }
+        }));
+    }
+
+    fn tell_of_content(&self, inode: &Inode, by: u64) {
         // Not under the lock of the observers: this waits, and they come and go meanwhile.
         let observers: Vec<Arc<dyn Observer>> = {
             let known = self
                 .observers
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
-            let everyone = inode.other_watchers(u64::MAX);
+            let everyone = inode.other_watchers(by);
             let found = everyone.iter().filter_map(|mount| known.get(mount));
             found.cloned().collect()
         };

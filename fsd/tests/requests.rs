@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fsd::fuse::abi::InHeader;
+use fsd::fuse::classic;
 use fsd::fuse::dispatch;
 use fsd::fuse::request::{Outcome, Request};
 use fsd::fuse::session::Session;
@@ -139,6 +140,36 @@ proptest! {
         let secret = std::fs::read(scratch.0.join("volume/secret")).expect("the file above the root");
         prop_assert_eq!(secret, b"above the root");
         prop_assert_eq!(session.mount.open_files(), 0);
+        prop_assert_eq!(session.mount.volume.known_inodes(), 0, "inodes leaked");
+    }
+}
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![3 => 0u32..60, 1 => any::<u32>()];
+    let rest = prop::collection::vec(any::<u8>(), 0..400);
+    let headed = (prop::collection::vec(word, 10), rest.clone()).prop_map(|(words, rest)| {
+        let head = words.iter().flat_map(|word| word.to_ne_bytes());
+        head.chain(rest).collect()
+    });
+    prop_oneof![4 => headed, 1 => rest]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// As they are read from the device: with a header or not, cut anywhere, of any operation, INIT and the forgets too.
+    #[test]
+    fn any_bytes_from_the_device_are_taken_apart(messages in prop::collection::vec(message(), 1..20)) {
+        let scratch = Scratch::new("messages");
+        let session = session(&scratch);
+        let mut buffer = vec![0u8; (1 << 20) + 8192];
+        for message in &messages {
+            // What lies behind the message must not be taken for a part of it.
+            buffer[message.len()..].fill(0xff);
+            buffer[..message.len()].copy_from_slice(message);
+            classic::receive(&session, None, &mut buffer, message.len());
+        }
+        session.end();
         prop_assert_eq!(session.mount.volume.known_inodes(), 0, "inodes leaked");
     }
 }

@@ -383,7 +383,7 @@ def observe(directory: str, acknowledged: str, who: int) -> None:
     assert os.stat(f"{directory}/value").st_mode & 0o777 == 0o600 | last & 0o77
 
 
-def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: bool) -> None:
+def hammer(path: str, who: int, seed: int, seconds: float, pages: int) -> None:
     """Count up in pages of one's own and look at all pages, by reads and by maps: no count ever goes back.
 
     `who` is this actor's number of 4; page n belongs to actor n % 4. At least 50 steps, however long they take.
@@ -391,7 +391,7 @@ def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: b
     rng = random.Random(seed)
     # Apart, because what is open for reading alone may be cached.
     fd, out = os.open(path, os.O_RDONLY), os.open(path, os.O_WRONLY)
-    view = mmap.mmap(fd, pages * 4096, mmap.MAP_SHARED, mmap.PROT_READ) if shared else None
+    view = mmap.mmap(fd, pages * 4096, mmap.MAP_SHARED, mmap.PROT_READ)
     seen = [0] * pages
     steps = 0
     until = time.monotonic() + seconds
@@ -400,7 +400,7 @@ def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: b
         if page % 4 == who and rng.random() < 0.5:
             seen[page] += 1
             os.pwrite(out, struct.pack("<Q", seen[page]) * 512, page * 4096)
-        elif view is not None and rng.random() < 0.5:
+        elif rng.random() < 0.5:
             (now,) = struct.unpack_from("<Q", view, page * 4096)
             assert now >= seen[page], f"page {page} by map: {now} after {seen[page]}"
             seen[page] = now
@@ -417,17 +417,54 @@ def hammer(path: str, who: int, seed: int, seconds: float, pages: int, shared: b
         steps += 1
 
 
-def may_map_shared(path: str) -> bool:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ).close()
-    except OSError as error:
-        if error.errno == errno.ENODEV:
-            return False
-        raise
-    finally:
+def scribble(path: str, seed: int, seconds: float) -> None:
+    """Whatever moves pages: maps, direct and cached reads and writes, cuts, holes, fsync, close.
+
+    What the file then holds is anybody's; that every call comes back is the point.
+    """
+    rng = random.Random(seed)
+    until = time.monotonic() + seconds
+    steps = 0
+    while steps < 20 or time.monotonic() < until:
+        fd = os.open(path, rng.choice([os.O_RDWR, os.O_RDWR, os.O_RDONLY]))
+        may_write = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        size = os.fstat(fd).st_size
+        view = None
+        if size:
+            protection = mmap.PROT_READ | (mmap.PROT_WRITE if may_write else 0)
+            with contextlib.suppress(ValueError):  # it was cut meanwhile
+                view = mmap.mmap(fd, size, mmap.MAP_SHARED, protection)
+        for _ in range(rng.randrange(1, 20)):
+            offset = rng.randrange(300_000)
+            deed = rng.randrange(8)
+            if deed == 0 and may_write:
+                os.pwrite(fd, rng.randbytes(rng.choice([1, 4096, 70_000])), offset)
+            elif deed == 1:
+                os.pread(fd, rng.choice([1, 4096, 70_000]), offset)
+            elif deed == 2 and may_write:
+                os.ftruncate(fd, offset)
+            elif deed == 3 and may_write:
+                with contextlib.suppress(OSError):
+                    fallocate(fd, 3, offset, 10_000)
+            elif deed == 4 and may_write:
+                os.fsync(fd)
+            elif view is not None and deed in (5, 6) and offset < len(view):
+                # A page that was cut off is SIGBUS: that ends a child, not this actor.
+                child = os.fork()
+                if child == 0:
+                    if deed == 5 and may_write:
+                        view[offset] = 7
+                    else:
+                        _ = view[offset]
+                    os._exit(0)
+                os.waitpid(child, 0)
+            elif view is not None and may_write and deed == 7:
+                with contextlib.suppress(OSError):
+                    view.flush()
+        if view is not None:
+            view.close()
         os.close(fd)
-    return True
+        steps += 1
 
 
 def wait_for_size(path: str, size: int) -> None:

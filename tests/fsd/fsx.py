@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 from pathlib import Path
@@ -103,17 +102,12 @@ class File:
         self.content[offset : offset + copied] = self.content[source : source + copied]
 
     def mapped(self, who: int, offset: int, length: int) -> None:
-        """A shared map sees every completed write, or is refused with ENODEV."""
+        """A shared map sees every completed write."""
         length = min(length, len(self.content) - offset)
         if length <= 0:
             return
         actor, fd = self.actors[who], self.fds[who]
-        try:
-            actor("map_file", fd, len(self.content), True)
-        except OSError as error:
-            if error.errno == errno.ENODEV:
-                return
-            raise
+        actor("map_file", fd, len(self.content), True)
         self.same(actor("map_read", fd, offset, length), offset, "map")
         content = self.rng.randbytes(length)
         actor("map_write", fd, offset, content)

@@ -166,7 +166,13 @@ fn resize(
     }
     let after = file::stat_of(raw)?;
     mount.volume.resized(inode, &before, &after);
-    spreading::note(inode);
+    if session.maps() && inode.cached_somewhere() {
+        // The client's kernel writes no page of the file until it has this answer, and whoever drops pages may wait for that:
+        // so the answer does not wait. Reads see the new size at once all the same, maps a moment later.
+        mount.volume.content_written_back(inode, mount.number);
+    } else {
+        spreading::note(inode);
+    }
     Ok(())
 }
 

@@ -106,7 +106,7 @@ impl Devices {
     fn serve_all(&self, session: &Arc<Session>, token: u64, buffer: &mut [u8]) {
         loop {
             match file::read(session.device(), buffer) {
-                Ok(n) => self.serve(session, buffer, n),
+                Ok(n) => receive(session, self.rings.as_ref(), buffer, n),
                 Err(Errno(libc::EAGAIN)) => return,
                 // ENOENT: a request was interrupted before it could be read.
                 Err(Errno(libc::EINTR | libc::ENOENT)) => {}
@@ -121,39 +121,6 @@ impl Devices {
         }
     }
 
-    fn serve(&self, session: &Arc<Session>, buffer: &mut [u8], n: usize) {
-        let Some(header) = pod::read::<InHeader>(&buffer[..n]) else {
-            return;
-        };
-        let body = buffer.get(HEADER..n).unwrap_or_default();
-        match header.opcode {
-            opcode::INIT => {
-                // Older kernels send a shorter struct; what is missing is zero.
-                let mut padded = [0u8; std::mem::size_of::<InitIn>()];
-                let len = body.len().min(padded.len());
-                padded[..len].copy_from_slice(&body[..len]);
-                let wanted = pod::read(&padded).unwrap_or_default();
-                if session.initialise(&header, &wanted) {
-                    if let Some(rings) = &self.rings {
-                        rings.register(session);
-                    }
-                }
-            }
-            opcode::FORGET => {
-                if let Some(argument) = pod::read::<ForgetIn>(body) {
-                    session.mount.forget(header.nodeid, argument.nlookup);
-                }
-            }
-            opcode::BATCH_FORGET => batch_forget(session, body),
-            opcode::INTERRUPT => {
-                if let Some(argument) = pod::read::<InterruptIn>(body) {
-                    session.interrupt(argument.unique);
-                }
-            }
-            _ => answer(session, &header, buffer, n),
-        }
-    }
-
     /// Connections served now.
     pub fn len(&self) -> usize {
         self.sessions
@@ -164,6 +131,42 @@ impl Devices {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Takes apart a message of `n` bytes from the device and does what it asks. `rings`: where a connection that agrees to
+/// io_uring registers. The buffer is big enough for any reply.
+pub fn receive(session: &Arc<Session>, rings: Option<&Arc<Rings>>, buffer: &mut [u8], n: usize) {
+    let n = n.min(buffer.len());
+    let Some(header) = pod::read::<InHeader>(&buffer[..n]) else {
+        return;
+    };
+    let body = buffer.get(HEADER..n).unwrap_or_default();
+    match header.opcode {
+        opcode::INIT => {
+            // Older kernels send a shorter struct; what is missing is zero.
+            let mut padded = [0u8; std::mem::size_of::<InitIn>()];
+            let len = body.len().min(padded.len());
+            padded[..len].copy_from_slice(&body[..len]);
+            let wanted = pod::read(&padded).unwrap_or_default();
+            if session.initialise(&header, &wanted) {
+                if let Some(rings) = rings {
+                    rings.register(session);
+                }
+            }
+        }
+        opcode::FORGET => {
+            if let Some(argument) = pod::read::<ForgetIn>(body) {
+                session.mount.forget(header.nodeid, argument.nlookup);
+            }
+        }
+        opcode::BATCH_FORGET => batch_forget(session, body),
+        opcode::INTERRUPT => {
+            if let Some(argument) = pod::read::<InterruptIn>(body) {
+                session.interrupt(argument.unique);
+            }
+        }
+        _ => answer(session, &header, buffer, n),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Open files: opening, reading, writing, closing.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::Arc;
 
 use super::abi::{
     opcode, open as flag, CopyFileRangeIn, CreateIn, EntryOut, FallocateIn, FlushIn, FsyncIn,
     LseekIn, LseekOut, OpenIn, OpenOut, ReadIn, ReleaseIn, WriteIn, WriteOut, FSYNC_CONTENT_ONLY,
-    OPEN_EXEC, OPEN_KILL_SUIDGID, RELEASE_FLOCK_UNLOCK, WRITE_KILL_SUIDGID,
+    OPEN_EXEC, OPEN_KILL_SUIDGID, RELEASE_FLOCK_UNLOCK, WRITE_CACHE, WRITE_KILL_SUIDGID,
 };
 use super::attributes::LARGEST_FILE;
 use super::locking;
@@ -27,6 +28,9 @@ const KEPT: u32 =
 
 /// Open files of one client. <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
 const MOST_OPEN_FILES: usize = 65_536;
+
+/// What a client's kernel reads for a map, it reads in these.
+const PAGE: u64 = 4096;
 
 fn writable(flags: u32) -> bool {
     (flags as i32) & libc::O_ACCMODE != libc::O_RDONLY
@@ -64,7 +68,8 @@ fn admit(
     // A connection that does passthrough must not cache beside it.
     let cached = stat.is_file() && !writes && !session.passthrough() && inode.cached_reader_comes();
     let open = OpenFile {
-        cached,
+        cached: AtomicBool::new(cached),
+        mappable: stat.is_file() && writes && readable(flags) && session.maps(),
         fd,
         inode: Arc::clone(inode),
         writable: writes,
@@ -219,6 +224,9 @@ fn read_now(session: &Arc<Session>, request: &mut Request<'_>) -> Result<Outcome
     let open = session.mount.file(argument.fh)?;
     let raw = open.fd.as_raw_fd();
     let size = (argument.size as usize).min(request.buffer.len());
+    if argument.offset % PAGE == 0 && size as u64 % PAGE == 0 {
+        open.pages_read();
+    }
     let out = request.buffer.get_mut(..size).unwrap_or_default();
     let cached = file::read_cached_at(raw, out, argument.offset);
     let complete = match cached {
@@ -259,7 +267,13 @@ pub fn write(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
         session.kill_privileges(raw)?;
     }
     mount.count(Class::Write, written as u64);
-    spreading::note(&open.inode);
+    if argument.write_flags & WRITE_CACHE == 0 {
+        spreading::note(&open.inode);
+    } else if open.inode.cached_somewhere() {
+        // Whoever drops pages may wait for this one's answer, so it waits for nobody; fsync and close do.
+        open.inode.wrote_back.store(true, SeqCst);
+        mount.volume.content_written_back(&open.inode, mount.number);
+    }
     mount.volume.attributes_changed(&open.inode, mount.number);
     request.reply(&WriteOut {
         size: written as u32,
@@ -277,6 +291,7 @@ pub fn flush(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
             .mount
             .volume
             .settle(&open.inode, open.fd.as_raw_fd(), false);
+        spreading::wait_behind(&open.inode);
     }
     Ok(0)
 }
@@ -309,6 +324,7 @@ pub fn fsync(session: &Session, request: &mut Request<'_>) -> Outcome {
         } else {
             file::sync(open.fd.as_raw_fd())?;
         }
+        spreading::wait_behind(&open.inode);
         Ok(0)
     }))
 }

@@ -1,7 +1,7 @@
 //! The client's way to the server. A door of this machine has no network that could fail, so whoever keeps the connection
 //! that stands for it says when it does: then requests wait unserved, and are served later or fail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,7 @@ use super::abi::{opcode, InHeader};
 use super::classic;
 use super::session::{Phase, Responder, Session};
 use crate::sys::{signal, Errno};
+use crate::volume::Observer;
 
 /// How the way is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,16 @@ impl Unserved {
 #[derive(Debug)]
 pub struct Link {
     state: AtomicU8,
-    waiting: Mutex<HashMap<u64, Unserved>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    unserved: HashMap<u64, Unserved>,
+    /// The client's kernel is dropping pages at this moment, and may have to write or to finish reading them first.
+    spreading: bool,
+    /// Files whose pages it still has because it could not be told.
+    stale: HashSet<u64>,
 }
 
 impl Default for Link {
@@ -77,7 +87,7 @@ impl Link {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Unserved>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,8 +98,12 @@ impl Link {
         if state == State::Stalled {
             return Vec::new();
         }
-        waiting.drain().map(|(_, unserved)| unserved).collect()
+        waiting.unserved.drain().map(|(_, kept)| kept).collect()
     }
+}
+
+fn moves_data(op: u32) -> bool {
+    matches!(op, opcode::READ | opcode::WRITE)
 }
 
 /// Requests that only end something here: they are served however the way is.
@@ -117,6 +131,28 @@ impl Session {
         for unserved in self.link.turn(State::Up) {
             unserved.serve();
         }
+        let stale = std::mem::take(&mut self.link.waiting().stale);
+        for inode in stale {
+            self.content_changed(inode);
+        }
+    }
+
+    /// Whether the client can be told now that pages of `inode` have changed; [`Session::spread`] follows when it was. While
+    /// its way is stalled it hears of it afterwards: nobody else waits for that.
+    pub(super) fn spreads(&self, inode: u64) -> bool {
+        let mut waiting = self.link.waiting();
+        match self.link.state() {
+            State::Up => waiting.spreading = true,
+            State::Stalled => {
+                waiting.stale.insert(inode);
+            }
+            State::Failed => {}
+        }
+        waiting.spreading
+    }
+
+    pub(super) fn spread(&self) {
+        self.link.waiting().spreading = false;
     }
 
     /// What waits and what comes fails, and the client's locks end.
@@ -138,7 +174,7 @@ impl Session {
     }
 
     pub fn unserved(&self) -> usize {
-        self.link.waiting().len()
+        self.link.waiting().unserved.len()
     }
 
     /// Keeps a request that came while the way was stalled.
@@ -158,7 +194,12 @@ impl Session {
                 unserved.fail(libc::EIO);
                 return;
             }
-            State::Stalled => waiting.insert(unique, unserved),
+            State::Stalled if waiting.spreading && moves_data(unserved.header.opcode) => {
+                drop(waiting);
+                unserved.serve();
+                return;
+            }
+            State::Stalled => waiting.unserved.insert(unique, unserved),
         };
         drop(waiting);
         // On a ring the kernel forgets to report a signal that came before the request was fetched.
@@ -170,7 +211,7 @@ impl Session {
 
     /// A signal, or the end, ends the wait of a request that was not served. False when there is no such request.
     pub fn give_up(&self, unique: u64) -> bool {
-        let kept = self.link.waiting().remove(&unique);
+        let kept = self.link.waiting().unserved.remove(&unique);
         match kept {
             Some(unserved) => {
                 unserved.fail(libc::EINTR);

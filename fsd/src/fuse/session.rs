@@ -79,13 +79,17 @@ impl Responder {
 
     /// Answers when nothing stands in the way any more.
     pub fn answer_after(self, deferral: Deferral, result: Result<usize, Errno>) {
-        let Deferral { time, changed } = deferral;
+        let Deferral {
+            time,
+            changed,
+            behind,
+        } = deferral;
         let volume = Arc::clone(&self.session.mount.volume);
         let answer = move || match time.filter(|time| *time > Instant::now()) {
             Some(time) => self.answer_at(time, result),
             None => self.answer(result),
         };
-        if changed.is_empty() {
+        if changed.is_empty() && !behind {
             answer();
         } else {
             volume.content_changed(changed, Box::new(answer));
@@ -106,6 +110,8 @@ pub struct Deferral {
     time: Option<Instant>,
     /// What it changed that clients cache.
     changed: Vec<Arc<Inode>>,
+    /// It waits for what was changed before.
+    behind: bool,
 }
 
 impl Deferral {
@@ -113,7 +119,12 @@ impl Deferral {
     pub fn take() -> Option<Deferral> {
         let time = pacing::settle();
         let changed = spreading::take();
-        (time.is_some() || !changed.is_empty()).then_some(Deferral { time, changed })
+        let behind = spreading::behind();
+        (time.is_some() || behind || !changed.is_empty()).then_some(Deferral {
+            time,
+            changed,
+            behind,
+        })
     }
 
     /// Both reasons of the two halves of an operation.
@@ -124,6 +135,7 @@ impl Deferral {
         Deferral {
             time: self.time.max(other.time),
             changed: [self.changed, other.changed].concat(),
+            behind: self.behind || other.behind,
         }
     }
 }
@@ -141,6 +153,8 @@ pub struct Session {
     want_rings: usize,
     passthrough: AtomicBool,
     epochs: AtomicBool,
+    /// Files open for reading and writing may be mapped shared; their pages then are the client's until it writes them back.
+    maps: AtomicBool,
     /// A name was given to the client to keep since it was last told to drop all; taken through a change's notification.
     names_given: AtomicBool,
     notifying: Mutex<()>,
@@ -170,6 +184,7 @@ impl Session {
             want_rings,
             passthrough: AtomicBool::new(false),
             epochs: AtomicBool::new(false),
+            maps: AtomicBool::new(false),
             names_given: AtomicBool::new(false),
             notifying: Mutex::default(),
             backings: Mutex::default(),
@@ -296,7 +311,13 @@ impl Session {
         if self.want_rings > 0 {
             asked |= init::OVER_IO_URING;
         }
+        if asked & offered & init::PASSTHROUGH == 0 {
+            // Beside passthrough, pages of a client's own would go stale unseen.
+            asked |= init::DIRECT_IO_ALLOW_MMAP;
+        }
         let agreed = asked & offered;
+        self.maps
+            .store(agreed & init::DIRECT_IO_ALLOW_MMAP != 0, SeqCst);
         let rings = agreed & init::OVER_IO_URING != 0;
         self.passthrough
             .store(agreed & init::PASSTHROUGH != 0, SeqCst);
@@ -308,7 +329,8 @@ impl Session {
             max_readahead: wanted.max_readahead,
             flags: agreed as u32,
             flags2: (agreed >> 32) as u32,
-            max_background: 64,
+            // No bound: the answer to a write may wait until other requests of the same client are served (see `spreading`).
+            max_background: u16::MAX,
             congestion_threshold: 48,
             max_write: MAX_IO as u32,
             time_gran: 1,
@@ -414,6 +436,11 @@ impl Session {
 
     pub fn close_backing(&self, inode: &Inode) {
         lock(&self.backings).close(self.device(), inode.id);
+    }
+
+    /// Whether files open for reading and writing may be mapped shared without passthrough.
+    pub fn maps(&self) -> bool {
+        self.maps.load(SeqCst)
     }
 
     pub fn passthrough(&self) -> bool {
@@ -554,7 +581,10 @@ impl Observer for Session {
     }
 
     fn content_changed(&self, inode: u64) {
-        self.invalidate(inode, 0);
+        if self.spreads(inode) {
+            self.invalidate(inode, 0);
+            self.spread();
+        }
     }
 
     fn names_changed(&self, _directory: u64) {
