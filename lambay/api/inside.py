@@ -15,6 +15,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from botocore.exceptions import ParamValidationError
 from botocore.handlers import json_decode_policies
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
@@ -49,10 +50,16 @@ class Inside:
     ) -> dict[str, Any]:
         """The output of `operation` (`CreateSubnet`) of botocore's `service`, as boto3 gives it.
 
+        Scalars in `input` may be of the wrong kind where they can be read (`"1000"` for a number), as templates have
+        them.
         Streamed bodies are bytes. Raises AWSError: what the service says, or that the principal may not.
         """
         model = await asyncio.to_thread(_operation, service, operation)
-        request = _serialize(model, dict(input), self._host, region)
+        try:
+            given = _fitted(model.input_shape, dict(input)) if model.input_shape is not None else {}
+            request = _serialize(model, given, self._host, region)
+        except (ParamValidationError, ValueError, TypeError) as error:
+            raise AWSError("ValidationException", f"{operation}: {error}", status=400) from None
         exchange = Exchange(request, str(uuid.uuid4()))
         exchange.call = Call(exchange.request_id, account, region, principal)
         response = await self._handler(exchange)
@@ -112,6 +119,37 @@ def _serialize(model: OperationModel, given: dict[str, Any], host: str, region: 
     return Request(
         made["method"], path, "&".join(filter(None, (in_path, query))), headers, bytes(body or b"")
     )
+
+
+def _fitted(shape: Any, value: Any) -> Any:
+    """`value` with texts made numbers and booleans, and the reverse, where the model says so."""
+    kind = shape.type_name
+    if kind == "structure" and isinstance(value, Mapping):
+        members = shape.members
+        return {
+            name: _fitted(members[name], item) if name in members else item
+            for name, item in value.items()
+            if item is not None
+        }
+    if kind == "list" and isinstance(value, (list, tuple)):
+        return [_fitted(shape.member, item) for item in value]
+    if kind == "map" and isinstance(value, Mapping):
+        return {key: _fitted(shape.value, item) for key, item in value.items()}
+    if kind in ("integer", "long") and isinstance(value, str):
+        return int(value)
+    if kind in ("float", "double") and isinstance(value, str):
+        return float(value)
+    if kind == "boolean" and isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if kind == "string" and isinstance(value, (bool, int, float)):
+        return (
+            str(value).lower()
+            if isinstance(value, bool)
+            else f"{value:g}"
+            if isinstance(value, float)
+            else str(value)
+        )
+    return value
 
 
 async def _whole(body: bytes | AsyncIterator[bytes]) -> bytes:
