@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,12 +14,12 @@ from lambay.aws import AWSError, Call
 from lambay.functions.errors import invalid
 from lambay.functions.invoking import Invoker, Target, check_active
 from lambay.functions.room import Operations
-from lambay.runtime import Invocation, Outcome
+from lambay.functions.streams import StreamedResponse, Streams
+from lambay.runtime import Invocation
 
 SYNCHRONOUS_LIMIT = 6 * 1024 * 1024
 ASYNCHRONOUS_LIMIT = 1024 * 1024
 _CLIENT_CONTEXT_LIMIT = 3583
-_CHUNK = 1 << 16
 
 _valid_json = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -27,6 +28,7 @@ class InvokeOperations(Operations):
     """See "Invoking Lambda functions" in the Developer Guide."""
 
     _invoker: Invoker
+    _streams: Streams
 
     async def invoke(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         kind = input.get("InvocationType") or "RequestResponse"
@@ -51,7 +53,7 @@ class InvokeOperations(Operations):
         return answer
 
     async def invoke_with_response_stream(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        """The response in chunks, then how it ended; it begins once the function has answered."""
+        """The response in chunks as they come, then how it ended."""
         target, invocation = await self._asked(call, input)
         if input.get("InvocationType") == "DryRun":
             return {
@@ -59,12 +61,15 @@ class InvokeOperations(Operations):
                 "ExecutedVersion": target.first.version.version,
                 "EventStream": _nothing(),
             }
-        invoked = await self._invoker.run(target, invocation)
-        return {
+        response = await self._streams.open(target, invocation)
+        answer = {
             "StatusCode": 200,
-            "ExecutedVersion": invoked.version,
-            "EventStream": _stream(invoked.outcome, tail=invocation.tail_log),
+            "ExecutedVersion": response.version,
+            "EventStream": _events(response, tail=invocation.tail_log),
         }
+        if response.content_type:
+            answer["ResponseStreamContentType"] = response.content_type
+        return answer
 
     async def _asked(self, call: Call, input: dict[str, Any]) -> tuple[Target, Invocation]:
         if input.get("TenantId"):
@@ -105,9 +110,11 @@ class InvokeOperations(Operations):
         return {"Status": 202}
 
 
-async def _stream(outcome: Outcome, *, tail: bool) -> AsyncIterator[dict[str, Any]]:
-    for start in range(0, len(outcome.payload), _CHUNK):
-        yield {"PayloadChunk": {"Payload": outcome.payload[start : start + _CHUNK]}}
+async def _events(response: StreamedResponse, *, tail: bool) -> AsyncIterator[dict[str, Any]]:
+    async with contextlib.aclosing(response.chunks()) as chunks:
+        async for chunk in chunks:
+            yield {"PayloadChunk": {"Payload": chunk}}
+    outcome = await response.outcome()
     complete: dict[str, Any] = {}
     if outcome.error is not None:
         complete = {"ErrorCode": outcome.error, "ErrorDetails": outcome.payload.decode(errors="replace")}

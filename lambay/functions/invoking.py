@@ -173,8 +173,8 @@ class Invoker:
         codes = frozenset((version.code.digest, *(layer.code.digest for layer in configuration.layers)))
         return Runnable(version, spec, codes, access_point)
 
-    async def run(self, target: Target, invocation: Invocation) -> Invoked:
-        """The outcome, and the version that gave it.
+    async def run(self, target: Target, invocation: Invocation, chosen: Runnable | None = None) -> Invoked:
+        """The outcome, and the version that gave it: `chosen`, or one of the target's by their weights.
 
         Raises ResourceConflictException for a function that is not Active, RecursiveInvocationException in a
         loop, TooManyRequestsException over the concurrency, the four EFS errors, and ServiceException where
@@ -184,7 +184,7 @@ class Invoker:
         if target.ends_loops:
             lineage.check(count)
         invocation = dataclasses.replace(invocation, trace_id=trace)
-        chosen = target.choose()
+        chosen = chosen or target.choose()
         version = chosen.version
         check_active(version)
         pool = self._provisioning.pool(version)

@@ -287,6 +287,7 @@ class FunctionUrl(msgspec.Struct, frozen=True):
     created: datetime
     last_modified: datetime
     cors: Cors | None = None
+    invoke_mode: Literal["BUFFERED", "RESPONSE_STREAM"] = "BUFFERED"
 
     @property
     def function_key(self) -> str:

@@ -34,6 +34,7 @@ from lambay.functions.room import Room
 from lambay.functions.runtimes import Runtimes
 from lambay.functions.schedules import Schedules
 from lambay.functions.settings_operations import SettingsOperations
+from lambay.functions.streams import Streams
 from lambay.functions.tags import TagOperations
 from lambay.functions.triggers import Triggers
 from lambay.functions.urls import UrlOperations
@@ -115,6 +116,7 @@ class Functions(
         )
         self._room = room
         self._invoker = invoker
+        self._streams = Streams(invoker)
         self._endpoint = endpoint
         self._schedules = Schedules(resources, neighbours, clock, self.deliver)
         self._pollers = QueuePollers(resources, invoker, neighbours, clock)
@@ -131,6 +133,7 @@ class Functions(
 
     async def stop(self) -> None:
         """End the room's tasks. Environments are the fleet's to end."""
+        await self._streams.stop()
         await self._mounting.stop()
         await self._pollers.stop_all()
         await self._schedules.stop()

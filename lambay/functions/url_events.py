@@ -10,7 +10,7 @@ import binascii
 import itertools
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -119,7 +119,7 @@ def response(payload: bytes) -> Response:
     if not 100 <= status <= 599:
         return bad_gateway()
     headers.setdefault("content-type", "application/json")
-    headers.update(_set_cookies([str(cookie) for cookie in answer.get("cookies") or ()]))
+    headers.update(set_cookies([str(cookie) for cookie in answer.get("cookies") or ()]))
     return Response(status, headers, body)
 
 
@@ -132,7 +132,7 @@ def _answered_body(answer: Mapping[str, Any]) -> bytes:
     return body.encode() if isinstance(body, str) else json.dumps(body).encode()
 
 
-def _set_cookies(cookies: list[str]) -> dict[str, str]:
+def set_cookies(cookies: Sequence[str]) -> dict[str, str]:
     """One header each, told apart by spelling: they can't be joined (RFC 6265, section 3)."""
     spellings = itertools.product(*((letter, letter.upper()) for letter in "setcookie"))
     names = ("".join(letters[:3]) + "-" + "".join(letters[3:]) for letters in spellings)

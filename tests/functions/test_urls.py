@@ -192,7 +192,9 @@ async def test_a_configuration_is_made_changed_and_deleted(door: Door) -> None:
     assert (await door()).status == 404
     with pytest.raises(AWSError, match="Function does not exist"):
         await world("CreateFunctionUrlConfig", FunctionName="none", AuthType="NONE")
-    with pytest.raises(AWSError, match="RESPONSE_STREAM is not available"):
-        await world(
-            "CreateFunctionUrlConfig", FunctionName="f", AuthType="NONE", InvokeMode="RESPONSE_STREAM"
-        )
+    streamed = await world(
+        "CreateFunctionUrlConfig", FunctionName="f", AuthType="NONE", InvokeMode="RESPONSE_STREAM"
+    )
+    assert streamed["InvokeMode"] == "RESPONSE_STREAM"
+    back = await world("UpdateFunctionUrlConfig", FunctionName="f", InvokeMode="BUFFERED")
+    assert back["InvokeMode"] == "BUFFERED"
