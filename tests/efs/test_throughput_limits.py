@@ -122,6 +122,23 @@ async def test_credits_are_spent_kept_over_a_restart_and_earned_by_the_clock(tmp
         assert 15 * MIB < await house.credits(volume) - left < 24 * MIB
 
 
+async def test_credits_outlive_a_kill(tmp_path: Path) -> None:
+    """What was spent by the last time it was written down, which is every minute."""
+    async with limited(tmp_path) as house:
+        volume, mountpoint = await house.make()
+        full = await house.credits(volume)
+        await seconds_to_write(mountpoint / "file", 64)
+        await house.efs._throughput.keep()
+        left = await house.credits(volume)
+        assert left < full - 48 * MIB
+        os.kill((await house.fsd.hello()).pid, signal.SIGKILL)
+        await house.fsd.hello()
+        assert await house.credits(volume) < full - 32 * MIB
+        written = house.efs._throughput._ledgers.get(volume)
+        assert written is not None
+        assert written.credit_bytes < full - 48 * MIB
+
+
 async def test_a_deleted_file_system_leaves_no_ledger(tmp_path: Path) -> None:
     async with limited(tmp_path) as house:
         volume, _ = await house.make()
