@@ -33,7 +33,7 @@ from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network
-from lambay.observe import CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
+from lambay.observe import AlarmActions, Alarms, CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
 from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
@@ -58,7 +58,6 @@ class House:
         self.identity = Identity(self.store, iam, settings, self.clock, policies)
         self.network = Network(self.neighbours)
         self.metrics = Metrics(settings.data_dir / "metrics.db", self.clock)
-        self.cloudwatch = CloudWatch(self.store, self.metrics, self.clock)
         self.activity = FunctionActivity(self.clock)
         self.logs = Logs(settings.data_dir / "logs.db", self.clock, settings)
         self.file_systems = FileSystems(
@@ -88,6 +87,9 @@ class House:
             write_log=self.logs.write,
         )
         self.publisher = Publisher(self.metrics, self.activity, self.fsd, self.file_systems, self.clock)
+        actions = AlarmActions(self.neighbours, self.functions.deliver)
+        self.alarms = Alarms(self.store, self.metrics, self.clock, actions, self.publisher.catch_up)
+        self.cloudwatch = CloudWatch(self.store, self.metrics, self.alarms, self.clock)
         self.live = Live(self.publisher, self.activity, self.file_systems, self.fleet, self.clock)
         self.neighbours.on_change("iam", self.mount_permits.iam_changed)
         self.neighbours.on_change("iam", lambda account, region: self.functions.mounts_changed())
@@ -146,6 +148,8 @@ class House:
         await house.fleet.start()
         stack.push_async_callback(house.functions.stop)
         await house.functions.start()
+        stack.push_async_callback(house.alarms.stop)
+        await house.alarms.start()
         stack.push_async_callback(house.deployments.stop)
         await house.deployments.start()
         stack.push_async_callback(house._outside.stop)

@@ -1,9 +1,12 @@
 """What happened: CloudWatch Logs, metrics, alarms and Insights.
 
 `Logs` is the service `logs` and where functions' output goes; `CloudWatch` is the service `cloudwatch` over
-`Metrics`; `Publisher` puts there what file systems and functions did, and `Live` shows it.
+`Metrics`; `Publisher` puts there what file systems and functions did, `Live` shows it, and `Alarms`
+watch it.
 """
 
+from lambay.observe.alarms.actions import Actions as AlarmActions
+from lambay.observe.alarms.service import Alarms
 from lambay.observe.cloudwatch import CloudWatch
 from lambay.observe.live import Live
 from lambay.observe.logs import Logs
@@ -11,4 +14,4 @@ from lambay.observe.metrics.service import Metrics
 from lambay.observe.publishing.functions import FunctionActivity
 from lambay.observe.publishing.publisher import Publisher
 
-__all__ = ["CloudWatch", "FunctionActivity", "Live", "Logs", "Metrics", "Publisher"]
+__all__ = ["AlarmActions", "Alarms", "CloudWatch", "FunctionActivity", "Live", "Logs", "Metrics", "Publisher"]

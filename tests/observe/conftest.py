@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,7 @@ import pytest
 
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
-from lambay.observe import Logs
-from lambay.observe.cloudwatch import CloudWatch
-from lambay.observe.metrics.service import Metrics
+from lambay.observe import AlarmActions, Alarms, CloudWatch, Logs, Metrics
 from lambay.settings import Settings
 from lambay.store import Store
 
@@ -93,9 +92,46 @@ async def metrics(tmp_path: Path, clock: Clock) -> AsyncIterator[Metrics]:
     await metrics.close()
 
 
+class Outside:
+    """SNS, EventBridge and functions, as alarms see them: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, dict[str, Any]]] = []
+        self.triggers: list[Any] = []
+
+    async def call(
+        self, service: str, operation: str, input: dict[str, Any], *, account: str, region: str
+    ) -> dict[str, Any]:
+        self.calls.append((service, operation, input))
+        return {}
+
+    async def deliver(self, trigger: Any) -> None:
+        self.triggers.append(trigger)
+
+    def published(self) -> list[dict[str, Any]]:
+        return [json.loads(input["Message"]) for service, _, input in self.calls if service == "sns"]
+
+
 @pytest.fixture
-def cloudwatch(store: Store, metrics: Metrics, clock: Clock) -> Client:
-    return Client(CloudWatch(store, metrics, clock), clock)
+def outside() -> Outside:
+    return Outside()
+
+
+@pytest.fixture
+async def alarms(store: Store, metrics: Metrics, clock: Clock, outside: Outside) -> AsyncIterator[Alarms]:
+    """Evaluated when the test says so (`evaluate`), or by the clock once they are started."""
+
+    async def caught_up() -> None:
+        return
+
+    alarms = Alarms(store, metrics, clock, AlarmActions(outside, outside.deliver), caught_up)
+    yield alarms
+    await alarms.stop()
+
+
+@pytest.fixture
+def cloudwatch(store: Store, metrics: Metrics, alarms: Alarms, clock: Clock) -> Client:
+    return Client(CloudWatch(store, metrics, alarms, clock), clock)
 
 
 def messages(output: dict[str, Any]) -> list[str]:

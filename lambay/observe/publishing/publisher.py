@@ -68,6 +68,10 @@ class Publisher:
         """Put everything counted so far, the minute that runs included; more of it adds up later."""
         await self._look(all_of_it=True)
 
+    async def catch_up(self) -> None:
+        """Return once the metrics of every minute that is over are put."""
+        await self._look()
+
     def forget(self) -> None:
         """Forget what was counted and is not put yet."""
         self._activity.forget()
