@@ -62,14 +62,11 @@ class InvokeOperations(Operations):
                 "EventStream": _nothing(),
             }
         response = await self._streams.open(target, invocation)
-        answer = {
+        return {
             "StatusCode": 200,
             "ExecutedVersion": response.version,
             "EventStream": _events(response, tail=invocation.tail_log),
         }
-        if response.content_type:
-            answer["ResponseStreamContentType"] = response.content_type
-        return answer
 
     async def _asked(self, call: Call, input: dict[str, Any]) -> tuple[Target, Invocation]:
         if input.get("TenantId"):

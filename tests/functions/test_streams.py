@@ -61,7 +61,6 @@ async def test_the_first_chunk_comes_before_the_function_has_ended(world: World)
     rest = [event async for event in events]
 
     assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
-    assert answer["ResponseStreamContentType"] == "text/plain"
     assert (first, unfinished) == ({"PayloadChunk": {"Payload": b"one"}}, True)
     assert rest == [{"PayloadChunk": {"Payload": b"two"}}, {"InvokeComplete": {"LogResult": "RU5ECg=="}}]
     assert world.fleet.lent == 0
