@@ -35,6 +35,7 @@ from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network
 from lambay.observe import AlarmActions, Alarms, CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
+from lambay.registry import Registry
 from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
 from lambay.store import Store
@@ -101,6 +102,14 @@ class House:
         policies.add("elasticfilesystem", self.file_systems.resource_policy)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
+        self.registry = Registry(
+            settings.data_dir / "images",
+            self.neighbours,
+            self._ask,
+            self.clock,
+            f"http://{settings.host}:{settings.port}",
+        )
+        self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.deployments = Deployments(self.store, self._ask, self.clock)
         self.stacks = Stacks(self.store, self._call, self.identity, self.alarms, settings, self.clock)
         services = (
@@ -150,6 +159,7 @@ class House:
         await house.functions.start()
         stack.push_async_callback(house.alarms.stop)
         await house.alarms.start()
+        house.registry.start()
         stack.push_async_callback(house.deployments.stop)
         await house.deployments.start()
         stack.push_async_callback(house._outside.stop)
@@ -171,6 +181,8 @@ class House:
             return await self.stacks.handle_signal(request)
         if request.path.startswith("/_lambay/"):
             return await self.pages.handle(request)
+        if Registry.serves(request):
+            return await self.registry.handle(request)
         return await self.gateway.handle(request)
 
     async def handle_inside(self, request: Request) -> Response:
@@ -179,6 +191,8 @@ class House:
             return await self.functions.handle_url(request, self._admit_to_url)
         if request.path.startswith("/_lambay/code/"):
             return await self.functions.handle_code(request)
+        if Registry.serves(request):
+            return await self.registry.handle(request)
         if request.path.startswith("/_lambay/signal/"):
             return await self.stacks.handle_signal(request)
         return await self.gateway.handle(request)
@@ -193,7 +207,11 @@ class House:
         self.publisher.forget()
         await self.store.clear()
         await asyncio.gather(
-            self.functions.reset(), self.neighbours.reset(), self.logs.reset(), self.metrics.reset()
+            self.functions.reset(),
+            self.neighbours.reset(),
+            self.logs.reset(),
+            self.metrics.reset(),
+            self.registry.reset(),
         )
 
     async def status(self) -> dict[str, Any]:

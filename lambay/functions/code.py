@@ -186,7 +186,9 @@ class CodeStore:
 
 
 def code_sha256(code: Code) -> str:
-    """The digest as the API shows it, in base64."""
+    """The digest as the API shows it: in base64, an image's in hexadecimal."""
+    if code.image_uri:
+        return code.digest
     return base64.b64encode(bytes.fromhex(code.digest)).decode()
 
 

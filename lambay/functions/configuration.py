@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lambay.functions import images
 from lambay.functions.errors import denied, invalid, validation
 from lambay.functions.records import Configuration, FileSystem, Logging, Vpc
 
@@ -65,11 +66,6 @@ def refuse_unavailable(input: Mapping[str, Any]) -> None:
             raise invalid(
                 f"{parameter}: {feature} are not available in Lambay. Remove {parameter} from the request."
             )
-    if input.get("PackageType", "Zip") == "Image" or input.get("ImageConfig"):
-        raise invalid(
-            "PackageType: Image is not available in this Lambay yet. Give a deployment package with "
-            "PackageType Zip."
-        )
 
 
 def configured(
@@ -82,6 +78,11 @@ def configured(
     """
     refuse_unavailable(input)
     changes: dict[str, Any] = {}
+    package_type = current.package_type if current else input.get("PackageType") or "Zip"
+    if package_type == "Image":
+        changes |= _image(input, current)
+    elif input.get("ImageConfig"):
+        raise invalid("Please don't provide ImageConfig when the intended function PackageType is Zip.")
     for parameter, field in _PLAIN.items():
         if input.get(parameter) is not None:
             changes[field] = input[parameter]
@@ -103,7 +104,7 @@ def configured(
         changes["logging"] = _logging(
             input.get("LoggingConfig") or {}, name, current.logging if current else None
         )
-    if current is None and not (changes.get("handler") and changes.get("runtime")):
+    if current is None and package_type == "Zip" and not (changes.get("handler") and changes.get("runtime")):
         raise invalid(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages."
         )
@@ -115,6 +116,20 @@ def configured(
         raise invalid("Cannot reference more than 5 layers.")
     _check_file_systems(merged)
     return merged
+
+
+def _image(input: Mapping[str, Any], current: Configuration | None) -> dict[str, Any]:
+    """What makes a configuration that of a container image. Raises InvalidParameterValueException."""
+    if input.get("Handler") or input.get("Runtime") or input.get("Layers"):
+        raise invalid(
+            "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image."
+        )
+    changes: dict[str, Any] = {"package_type": "Image"}
+    if current is None:
+        changes |= {"handler": "", "runtime": ""}
+    if input.get("ImageConfig") is not None:
+        changes["image"] = images.settings(input["ImageConfig"])
+    return changes
 
 
 _PLAIN = {

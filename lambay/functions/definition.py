@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
 
 from lambay.aws import Call
+from lambay.functions import images
 from lambay.functions.code_signing import check_signature
 from lambay.functions.configuration import configured
 from lambay.functions.errors import conflict, denied, invalid, missing, stale_revision
@@ -38,6 +40,8 @@ _LAYERS_LIMIT = 262_144_000
 class DefinitionOperations(Operations):
     """CreateFunction and the operations on the result."""
 
+    _images: images.Registry | None
+
     async def create_function(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         name = parse(input["FunctionName"], call)
         if name.qualifier is not None or "." in name.name:
@@ -54,7 +58,7 @@ class DefinitionOperations(Operations):
             if name.key in self._resources.functions:
                 raise conflict(f"Function already exist: {name.name}")
             configuration = await self._checked(configuration, input, name, None)
-            async with self._package(input["Code"], call) as code:
+            async with self._package(input["Code"], call, configuration) as code:
                 _check_unzipped(code, configuration)
                 latest = Version(
                     account=name.account,
@@ -91,7 +95,7 @@ class DefinitionOperations(Operations):
         function = self._resources.function(name)
         shown: dict[str, Any] = {
             "Configuration": function_configuration(version, name.qualifier),
-            "Code": {"RepositoryType": "S3", "Location": self._room.locations.of(version.code, call)},
+            "Code": self._code_shown(version, call),
         }
         if function.tags:
             shown["Tags"] = dict(function.tags)
@@ -133,7 +137,7 @@ class DefinitionOperations(Operations):
             if input.get("Architectures"):
                 configuration = msgspec.structs.replace(configuration, architecture=input["Architectures"][0])
                 check_architecture(configuration.architecture)
-            async with self._package(input, call) as code:
+            async with self._package(input, call, configuration) as code:
                 _check_unzipped(code, configuration)
                 if input.get("DryRun"):
                     self._room.lifecycle.retire()
@@ -276,7 +280,7 @@ class DefinitionOperations(Operations):
         """The configuration with what other services and layers add to it, after their checks."""
         account, region = name.account, name.region
         requirements = self._room.requirements
-        if current is None or configuration.runtime != current.runtime:
+        if configuration.runtime and (current is None or configuration.runtime != current.runtime):
             await self._room.runtimes.check(configuration.runtime)
         check_architecture(configuration.architecture)
         if current is None or configuration.role != current.role:
@@ -333,9 +337,28 @@ class DefinitionOperations(Operations):
             references[layer_arn] = LayerReference(arn=arn, code=version.code)
         return tuple(references.values())
 
-    def _package(self, source: Mapping[str, Any], call: Call) -> Any:
+    def _code_shown(self, version: Version, call: Call) -> dict[str, Any]:
+        code = version.code
+        if code.image_uri:
+            shown = {"ImageUri": code.image_uri, "ResolvedImageUri": code.resolved_uri}
+            return {"RepositoryType": "ECR", **shown}
+        return {"RepositoryType": "S3", "Location": self._room.locations.of(code, call)}
+
+    def _package(
+        self, source: Mapping[str, Any], call: Call, configuration: Configuration
+    ) -> AbstractAsyncContextManager[Code]:
+        if configuration.package_type == "Image":
+            if self._images is None:
+                raise invalid("PackageType: this Lambay has no container images. Give Zip.")
+            return _kept(images.image(source, call, self._images))
         stored = stored_bytes(self._resources, call.account, call.region)
         return package(source, call, self._room.code, self._room.neighbours, stored=stored)
+
+
+@asynccontextmanager
+async def _kept(resolving: Awaitable[Code]) -> AsyncIterator[Code]:
+    """An image stays where it is: nothing collects it while its function is written down."""
+    yield await resolving
 
 
 def _check_unzipped(code: Code, configuration: Configuration) -> None:

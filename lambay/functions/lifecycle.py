@@ -14,6 +14,7 @@ import msgspec
 
 from lambay.aws import AWSError
 from lambay.clock import Clock
+from lambay.functions import images
 from lambay.functions.admission import Admission
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
@@ -39,6 +40,10 @@ _NETWORK_REASONS = {
 }
 
 
+class ImageGone(Exception):
+    """The registry no longer has a function's image."""
+
+
 class Lifecycle:
     """Runs the steps; `stop` waits for none of them, since each can be taken up again."""
 
@@ -57,6 +62,7 @@ class Lifecycle:
         self._drain_s = drain_s
         self._superseded: dict[str, Version] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self.images: images.Registry | None = None
         self._resources = resources
         self._code = code
         self._interfaces = interfaces
@@ -78,7 +84,8 @@ class Lifecycle:
         the old ones close their connections.
         """
         if not self._drain_s:
-            return self.retire(*versions)
+            self.retire(*versions)
+            return
         self._superseded.update((environment_key(version), version) for version in versions)
         draining = asyncio.get_running_loop().create_task(
             self._drain([environment_key(version) for version in versions]), name="lambda: draining"
@@ -104,7 +111,7 @@ class Lifecycle:
         for function_key in unsettled:
             self.settle(function_key)
         self.retire()
-        for runtime in {version.configuration.runtime for version in self._resources.versions}:
+        for runtime in {version.configuration.runtime for version in self._resources.versions} - {""}:
             self._spawn(self._prepare(runtime), f"prepare {runtime}")
 
     async def _prepare(self, runtime: str) -> None:
@@ -153,11 +160,17 @@ class Lifecycle:
         """The version after its code and interfaces are in place, or as Failed with the reason."""
         failure: tuple[str, str] | None = None
         try:
-            await self._code.ensure(version.code)
+            if version.code.image_uri:
+                await self._image(version)
+            else:
+                await self._code.ensure(version.code)
             for layer in version.configuration.layers:
                 await self._code.ensure(layer.code)
             await self._interfaces.attach(version)
-            await self._fleet.prepare(version.configuration.runtime)
+            if version.configuration.runtime:
+                await self._fleet.prepare(version.configuration.runtime)
+        except ImageGone as error:
+            failure = ("ImageDeleted", str(error))
         except FileNotFoundError as error:
             failure = ("InvalidZipFileException", f"The deployment package {error.filename} is missing.")
         except RuntimeUnavailable as error:
@@ -174,6 +187,14 @@ class Lifecycle:
             changed |= _state("Active", None) | {"previous": None}
         changed |= _update("Failed", failure) if failure else _update("Successful", None)
         return msgspec.structs.replace(version, **changed)
+
+    async def _image(self, version: Version) -> None:
+        """Raises ImageGone."""
+        try:
+            assert self.images is not None
+            await images.layout(version.code, self.images)
+        except FileNotFoundError:
+            raise ImageGone(f"The image {version.code.resolved_uri} was deleted.") from None
 
     async def _retire(self, keys: list[str]) -> None:
         for key in keys:

@@ -41,5 +41,5 @@ def published(
 
 def _same(newest: Version, latest: Version) -> bool:
     return newest.build == latest.build or (
-        newest.code == latest.code and newest.configuration == latest.configuration
+        newest.code.digest == latest.code.digest and newest.configuration == latest.configuration
     )

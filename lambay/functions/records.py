@@ -19,11 +19,16 @@ UpdateStatus = Literal["Successful", "Failed", "InProgress"]
 
 
 class Code(msgspec.Struct, frozen=True):
-    """A deployment package: the SHA-256 of its zip (hex), the zip's bytes and what it unpacks to."""
+    """A deployment package: the SHA-256 of its zip (hex), the zip's bytes and what it unpacks to.
+
+    A container image has `image_uri`, as it was given, and the digest of its manifest.
+    """
 
     digest: str
     size: int
     unzipped_size: int
+    image_uri: str = ""
+    resolved_uri: str = ""
 
 
 class Vpc(msgspec.Struct, frozen=True):
@@ -62,8 +67,19 @@ class LayerReference(msgspec.Struct, frozen=True):
     code: Code
 
 
+class ImageSettings(msgspec.Struct, frozen=True):
+    """What a function says in place of its image's own entry point, command and directory."""
+
+    entry_point: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    working_directory: str = ""
+
+
 class Configuration(msgspec.Struct, frozen=True):
-    """Everything of a version that its maker chose; equal configurations publish to the same version."""
+    """Everything of a version that its maker chose; equal configurations publish to the same version.
+
+    A function of a container image has neither handler nor runtime.
+    """
 
     role: str
     handler: str
@@ -81,6 +97,8 @@ class Configuration(msgspec.Struct, frozen=True):
     dead_letter_arn: str = ""
     kms_key_arn: str = ""
     tracing_mode: str = "PassThrough"
+    package_type: Literal["Zip", "Image"] = "Zip"
+    image: ImageSettings = ImageSettings()
 
 
 class Build(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lambay.aws import arn
+from lambay.functions import images
 from lambay.functions.code import code_sha256
 from lambay.functions.records import LATEST, Alias, Configuration, Policy, Version
 from lambay.functions.runtimes import runtime_version_arn
@@ -38,9 +39,7 @@ def function_configuration(version: Version, qualifier: str | None = None) -> di
     shown: dict[str, Any] = {
         "FunctionName": version.name,
         "FunctionArn": function_arn(version, qualifier) if qualifier else version_arn(version),
-        "Runtime": configuration.runtime,
         "Role": configuration.role,
-        "Handler": configuration.handler,
         "CodeSize": version.code.size,
         "Description": configuration.description,
         "Timeout": configuration.timeout,
@@ -51,15 +50,21 @@ def function_configuration(version: Version, qualifier: str | None = None) -> di
         "TracingConfig": {"Mode": configuration.tracing_mode},
         "RevisionId": version.revision_id,
         "State": version.state,
-        "PackageType": "Zip",
+        "PackageType": configuration.package_type,
         "Architectures": [configuration.architecture],
         "EphemeralStorage": {"Size": configuration.ephemeral_storage},
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-        "RuntimeVersionConfig": {
-            "RuntimeVersionArn": runtime_version_arn(version.region, configuration.runtime)
-        },
         "LoggingConfig": _logging(configuration),
     }
+    if configuration.package_type == "Zip":
+        runtime = runtime_version_arn(version.region, configuration.runtime)
+        shown |= {
+            "Runtime": configuration.runtime,
+            "Handler": configuration.handler,
+            "RuntimeVersionConfig": {"RuntimeVersionArn": runtime},
+        }
+    elif configured := images.shown(configuration.image):
+        shown["ImageConfigResponse"] = {"ImageConfig": configured}
     shown.update(_optional(configuration))
     for member, value in (
         ("StateReason", version.state_reason),

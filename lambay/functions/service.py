@@ -16,6 +16,7 @@ from lambay.functions.event_invoke import EventInvokeOperations
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.event_sources import EventSourceOperations
 from lambay.functions.failure_log import FailureLog, WriteLog
+from lambay.functions.images import Registry
 from lambay.functions.interfaces import Interfaces
 from lambay.functions.invoke import InvokeOperations
 from lambay.functions.invoking import Invoker
@@ -78,9 +79,12 @@ class Functions(
         activity: Activity | None = None,
         mount_permits: MountPermits | None = None,
         write_log: WriteLog | None = None,
-        roles: Roles | None = None,
+        images: Registry | None = None,
     ) -> None:
-        """Without `mount_permits` every mount may do everything; without `write_log` its failures go unlogged."""
+        """Without `mount_permits` every mount may do everything; without `write_log` its failures go unlogged.
+
+        Without `images` there are no functions of container images.
+        """
         resources = Resources(store)
         code = CodeStore(settings.data_dir / "code")
         self._admission = Admission(resources)
@@ -115,6 +119,7 @@ class Functions(
             clock=clock,
         )
         self._room = room
+        self._images = room.lifecycle.images = images
         self._invoker = invoker
         self._streams = Streams(invoker)
         self._endpoint = endpoint

@@ -56,6 +56,8 @@ class SettingsOperations(Operations):
         name = parse(input["FunctionName"], call, input.get("Qualifier"))
         version = self._resources.version(name)
         update_on, wanted = input["UpdateRuntimeOn"], input.get("RuntimeVersionArn") or ""
+        if not version.configuration.runtime:
+            raise invalid("Runtime management is not supported for functions with package type Image.")
         here = runtime_version_arn(name.region, version.configuration.runtime)
         if (update_on == "Manual") != bool(wanted):
             raise invalid("RuntimeVersionArn: give it with UpdateRuntimeOn Manual and only then.")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
@@ -28,6 +30,8 @@ from lambay.settings import Settings
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+
+Answering = Callable[[Call, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 # A body larger than this is kept as a file beside the journal, whatever the service.
 _INLINE_BYTES = 64 * 1024
@@ -82,6 +86,7 @@ class Neighbours:
         self._pollers = queues.Pollers()
         self.interfaces = Interfaces(self._moto.run)
         self._listeners: dict[str, list[Callable[[str, str], None]]] = {}
+        self._instead: dict[tuple[str, str], Answering] = {}
         self._deliver: Callable[[invocations.Invocation], Awaitable[None]] = _undelivered
 
     def on_change(self, service: str, listener: Callable[[str, str], None]) -> None:
@@ -92,12 +97,20 @@ class Neighbours:
         """Give what the neighbours would invoke functions with to `deliver`, once its cause is durable."""
         self._deliver = deliver
 
+    def answer_instead(self, service: str, operation: str, answer: Answering) -> None:
+        """Have an operation of a JSON service answered by another room, from its call and parsed input."""
+        self._instead[service, operation] = answer
+
     async def handle(self, call: Call, request: Request) -> Response:
         """moto's answer to a client's authenticated request.
 
         The answer is given once what it changed is durable. Raises AWSError NotImplemented (501) for what
         moto lacks and InternalFailure (500) for a defect of moto; its own errors come as answers.
         """
+        instead = self._instead.get((call.service, call.operation))
+        if instead is not None:
+            output = await instead(call, msgspec.json.decode(request.body or b"{}"))
+            return Response(200, {"content-type": "application/x-amz-json-1.1"}, msgspec.json.encode(output))
         answer = await self._answer(call, request)
         return Response(answer.status, dict(answer.headers), await _read(answer))
 

@@ -22,6 +22,7 @@ from lambay.identity import Identity, ServiceAccess
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.network import Network
+from lambay.registry import Registry
 from lambay.settings import Settings
 from lambay.store import Store
 
@@ -63,6 +64,7 @@ class Server:
         self.fleet = FakeFleet()
         self.store = Store(data_dir / "lambay.db")
         self.neighbours = Neighbours(data_dir / "neighbours", settings, clock)
+        self.registry = Registry(data_dir / "images", self.neighbours, self.ask, clock, "http://localhost")
         iam = IamRecords(self.neighbours.ready)
         identity = Identity(self.store, iam, settings, clock)
         self.functions = Functions(
@@ -74,7 +76,9 @@ class Server:
             settings,
             clock,
             ServiceAccess(identity, iam),
+            images=self.registry,
         )
+        self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
         self.alarms = FakeAlarms()
@@ -87,6 +91,8 @@ class Server:
     async def handle(self, request: Request) -> Response:
         if request.path.startswith("/_lambay/code/"):
             return await self.functions.handle_code(request)
+        if Registry.serves(request):
+            return await self.registry.handle(request)
         return await self.gateway.handle(request)
 
     async def ask(
@@ -102,6 +108,7 @@ class Server:
         return await self.gateway.call(principal, service, operation, input, account=account, region=region)
 
     async def start(self) -> None:
+        self.registry.start()
         await self.functions.start()
         await self.deployments.start()
         endpoint = await self.listener.start("127.0.0.1", 0)

@@ -88,7 +88,11 @@ async def test_code_comes_from_s3(world: World) -> None:
             "'timeout' failed to satisfy constraint: Member must have value less",
         ),
         ({"MemorySize": 10241}, "ValidationException", "at 'memorySize'"),
-        ({"PackageType": "Image"}, "InvalidParameterValueException", "PackageType: Image is not available"),
+        (
+            {"PackageType": "Image"},
+            "InvalidParameterValueException",
+            "Please don't provide Handler or Runtime or Layer",
+        ),
         (
             {"Architectures": ["arm64"]},
             "InvalidParameterValueException",
