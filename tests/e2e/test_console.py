@@ -1,0 +1,181 @@
+"""The console in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.e2e.arrange import Deployer, Lambay
+
+PATIENCE_MS = 60_000
+
+ECHO = """
+    import os
+    def handler(event, context):
+        print("asked for", event)
+        if event.get("fail"):
+            raise ValueError("as asked")
+        return {"said": event, "files": sorted(os.listdir("/mnt/efs"))}
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    assert path is not None, "chromium is missing: scripts/setup-tests installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser, lambay: Lambay) -> Iterator[Page]:
+    """A signed-in console. Whatever the browser itself complains of fails the test."""
+    context = chromium.new_context(base_url=lambay.endpoint, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda said: complaints.append(said.text) if said.type == "error" and "40" not in said.text else None,
+    )
+    page.goto("/_lambay/console")
+    page.get_by_label("Access key ID").fill("test")
+    page.get_by_label("Secret access key").fill("test")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("navigation", name="Console")).to_be_visible()
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def function(deploy: Deployer) -> str:
+    name = deploy.function(
+        ECHO, deploy.access_point(deploy.file_system(Tags=[{"Key": "Name", "Value": "shelf"}]))
+    )
+    deploy.invoke(name, {"first": True})
+    return name
+
+
+def test_a_wrong_key_is_told_so_and_shown_nothing(chromium: Browser, lambay: Lambay) -> None:
+    page = chromium.new_page(base_url=lambay.endpoint)
+    page.goto("/_lambay/console")
+    page.get_by_label("Access key ID").fill("test")
+    page.get_by_label("Secret access key").fill("guessed")
+    page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("SignatureDoesNotMatch", timeout=PATIENCE_MS)
+    expect(page.get_by_role("navigation", name="Console")).not_to_be_visible()
+    page.close()
+
+
+def test_every_page_is_reached_by_keys(page: Page) -> None:
+    for key, heading in (
+        ("n", "Network"),
+        ("s", "File systems"),
+        ("f", "Functions"),
+        ("a", "Alarms"),
+        ("c", "Costs"),
+        ("o", "Overview"),
+    ):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+    expect(page.locator(".failure")).to_have_count(0)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("File systems")
+
+
+def test_a_function_is_invoked_and_its_log_follows(page: Page, function: str) -> None:
+    page.goto(f"/_lambay/console#/functions/{function}")
+    page.get_by_label("Event").fill('{"question": 42}')
+    page.get_by_role("button", name="Invoke").click()
+
+    expect(page.locator(".result")).to_contain_text('"question": 42')
+    expect(page.get_by_role("log")).to_contain_text("asked for {'question': 42}")
+    expect(page.get_by_role("region", name="Execution environments")).to_contain_text("$LATEST")
+
+    page.get_by_label("Event").fill('{"fail": true}')
+    page.get_by_label("Event").press("Control+Enter")
+    expect(page.locator(".result")).to_contain_text("as asked")
+    page.get_by_label("Event").fill("{")
+    page.get_by_role("button", name="Invoke").click()
+    expect(page.get_by_role("alert")).to_contain_text("No JSON")
+
+
+def test_files_are_put_up_fetched_and_removed(page: Page, function: str, tmp_path: Path) -> None:
+    (tmp_path / "poem.txt").write_text("so much depends upon")
+    page.goto("/_lambay/console#/file-systems")
+    page.get_by_role("link", name="shelf").first.click()
+    files = page.locator("section.files")
+    files.locator("input[type=file]").set_input_files(tmp_path / "poem.txt")
+    expect(files.get_by_role("button", name="poem.txt", exact=True)).to_be_visible()
+
+    with page.expect_download() as download:
+        files.get_by_role("button", name="poem.txt", exact=True).click()
+    assert Path(download.value.path()).read_text() == "so much depends upon"
+
+    files.get_by_role("button", name="Remove poem.txt").click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(files.get_by_role("button", name="poem.txt", exact=True)).to_have_count(0)
+
+    files.get_by_placeholder("New directory").fill("drafts")
+    files.get_by_role("button", name="Make").click()
+    files.get_by_role("link", name="drafts/").click()
+    expect(files).to_contain_text("This directory is empty")
+
+
+def test_the_map_shows_who_reaches_what(page: Page, function: str) -> None:
+    page.goto("/_lambay/console#/network")
+
+    expect(page.get_by_role("link", name=f"Function {function}")).to_be_visible()
+    expect(page.locator("path.line").first).to_be_attached()
+    page.get_by_role("link", name=f"Function {function}").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1, name=function)).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_small_screen_nothing_runs_over_the_edge(
+    chromium: Browser, lambay: Lambay, function: str, scheme: str
+) -> None:
+    context = chromium.new_context(
+        base_url=lambay.endpoint, viewport={"width": 360, "height": 740}, color_scheme=scheme
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto("/_lambay/console")
+    page.get_by_label("Access key ID").fill("test")
+    page.get_by_label("Secret access key").fill("test")
+    page.get_by_role("button", name="Sign in").click()
+    for place in ("overview", "network", "file-systems", f"functions/{function}", "alarms", "costs"):
+        page.goto(f"/_lambay/console#/{place}")
+        page.get_by_role("heading", level=1).first.wait_for()
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, place
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(14, 19, 24)") == (scheme == "dark")
+    context.close()
+
+
+def test_a_function_that_has_no_way_to_its_file_system_is_red(page: Page, deploy: Deployer) -> None:
+    name = deploy.function(ECHO, deploy.access_point(deploy.file_system()))
+    lonely = deploy.ec2.create_security_group(
+        GroupName=name, Description="nobody lets it in", VpcId=deploy.subnet["VpcId"]
+    )["GroupId"]
+    deploy.lambda_.update_function_configuration(
+        FunctionName=name, VpcConfig={"SubnetIds": [deploy.subnet["SubnetId"]], "SecurityGroupIds": [lonely]}
+    )
+    page.goto("/_lambay/console#/network")
+
+    barred = page.locator("section.panel", has_text="Blocked").locator("li", has_text=name)
+    expect(barred).to_contain_text("2049")
+    expect(barred).to_contain_text(deploy.group)
