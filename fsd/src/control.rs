@@ -5,6 +5,7 @@
 //! supervisor's: when it closes, the server ends.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -14,8 +15,10 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
+use crate::nfs::control::{Listen, ListenerName, Offer, Withdrawal};
 use crate::server::{Failure, LimitVolume, MountRequest, OpenVolume, Permit, Server, Way};
 use crate::sys::event::EventFd;
+use crate::sys::socket;
 use crate::sys::Errno;
 
 /// Longest request, in bytes.
@@ -110,13 +113,39 @@ fn accept(listener: &UnixListener, server: &Arc<Server>, ending: &Arc<Ending>) {
     }
 }
 
+/// A control connection's bytes, and the descriptors that came with them.
+struct Receiver {
+    stream: UnixStream,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Receiver {
+    fn new(stream: UnixStream) -> Receiver {
+        Receiver {
+            stream,
+            descriptors: Vec::new(),
+        }
+    }
+}
+
+impl std::io::Read for Receiver {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let received = socket::receive(&self.stream, out, &mut self.descriptors);
+        // A request takes one along at most: what nobody takes is closed.
+        if self.descriptors.len() > 1 {
+            self.descriptors.drain(..self.descriptors.len() - 1);
+        }
+        received.map_err(|errno| std::io::Error::from_raw_os_error(errno.0))
+    }
+}
+
 /// Answers the requests of one connection until it closes or sends what no request can be.
 pub fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) {
     let Ok(writer) = stream.try_clone() else {
         return;
     };
     let writer = Arc::new(Mutex::new(writer));
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::new(Receiver::new(stream));
     loop {
         let mut line = Vec::new();
         let mut limited = std::io::Read::take(&mut reader, LONGEST_LINE);
@@ -148,13 +177,14 @@ pub fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) 
             let (server, writer) = (Arc::clone(server), Arc::clone(&writer));
             let spawned = std::thread::Builder::new()
                 .name("control-request".to_owned())
-                .spawn(move || send(&writer, &serve(&server, &request)));
+                .spawn(move || send(&writer, &serve(&server, &request, None)));
             if let Err(error) = spawned {
                 tracing::error!(%error, "a control request could not be served");
             }
         } else {
             let ends = op == "shutdown";
-            send(&writer, &serve(server, &request));
+            let socket = reader.get_mut().descriptors.pop();
+            send(&writer, &serve(server, &request, socket));
             if ends {
                 ending.request();
             }
@@ -188,11 +218,11 @@ fn answer(id: &Value, result: Result<Value, Failure>) -> Value {
     }
 }
 
-/// Serves one request, whatever it is, with an answer.
-pub fn serve(server: &Server, request: &Value) -> Value {
+/// Serves one request, whatever it is, with an answer. `socket` came along with it.
+pub fn serve(server: &Server, request: &Value, socket: Option<OwnedFd>) -> Value {
     let id = request.get("id").cloned().unwrap_or(Value::Null);
     let result = match request.get("op").and_then(Value::as_str) {
-        Some(op) => act(server, op, request),
+        Some(op) => act(server, op, request, socket),
         None => Err(Failure::Invalid("op: missing, or not a string".to_owned())),
     };
     if let Err(failure) = &result {
@@ -205,7 +235,12 @@ fn arguments<T: DeserializeOwned>(request: &Value) -> Result<T, Failure> {
     T::deserialize(request).map_err(|error| Failure::Invalid(error.to_string()))
 }
 
-fn act(server: &Server, op: &str, request: &Value) -> Result<Value, Failure> {
+fn act(
+    server: &Server,
+    op: &str,
+    request: &Value,
+    socket: Option<OwnedFd>,
+) -> Result<Value, Failure> {
     match op {
         "hello" => Ok(server.hello()),
         "volume.open" => server.open_volume(&arguments::<OpenVolume>(request)?),
@@ -223,6 +258,10 @@ fn act(server: &Server, op: &str, request: &Value) -> Result<Value, Failure> {
         "stats" => Ok(server.stats()),
         "reset" => server.reset(&arguments::<VolumeName>(request)?.volume),
         "cleanup" => server.cleanup(&arguments::<Prefix>(request)?.prefix),
+        "nfs.export" => server.nfs_export(&arguments::<Offer>(request)?),
+        "nfs.unexport" => Ok(server.nfs_unexport(&arguments::<Withdrawal>(request)?)),
+        "nfs.listen" => server.nfs_listen(&arguments::<Listen>(request)?, socket),
+        "nfs.close" => Ok(server.nfs_close(&arguments::<ListenerName>(request)?)),
         // The end follows the answer.
         "shutdown" => Ok(json!({})),
         _ => Err(Failure::UnknownOperation(op.to_owned())),

@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::sys::{cred, Errno};
@@ -41,6 +42,8 @@ pub struct Identity {
     number: u64,
 }
 
+/// Identities that are interned at a time; clients of other doors may show any.
+const MOST_KNOWN: usize = 16_384;
 const ROOT: u64 = 0;
 /// No identity has this number: the thread's credentials are in an unknown state.
 const UNKNOWN: u64 = u64::MAX;
@@ -57,9 +60,14 @@ fn known() -> &'static Mutex<HashMap<Posix, u64>> {
 
 impl Identity {
     pub fn new(posix: Posix) -> Identity {
+        static NEXT: AtomicU64 = AtomicU64::new(ROOT + 1);
         let mut known = known().lock().unwrap_or_else(PoisonError::into_inner);
-        let next = known.len() as u64 + 1;
-        let number = *known.entry(posix.clone()).or_insert(next);
+        if known.len() >= MOST_KNOWN {
+            // Numbers are never used again: two of one identity share less, that is all.
+            known.clear();
+        }
+        let fresh = || NEXT.fetch_add(1, Relaxed);
+        let number = *known.entry(posix.clone()).or_insert_with(fresh);
         Identity { posix, number }
     }
 
@@ -67,7 +75,7 @@ impl Identity {
         Identity::new(self.posix.squashed())
     }
 
-    /// Equal for equal identities.
+    /// The same for the same identity, as long as it is interned; never the same for another.
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -14,6 +14,8 @@ pub mod later;
 pub mod locks;
 pub mod meter;
 pub mod mount;
+pub mod naming;
+pub mod nfs;
 pub mod pacing;
 pub mod server;
 pub mod shards;

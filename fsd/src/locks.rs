@@ -213,6 +213,14 @@ impl LockTable {
         })
     }
 
+    /// Whether `owner` holds any lock on a file.
+    pub fn holds(&self, file: FileId, owner: Owner) -> bool {
+        [Space::Posix, Space::Flock]
+            .iter()
+            .filter_map(|&space| self.queues.get(&(file, space)))
+            .any(|queue| queue.held.iter().any(|held| held.owner == owner))
+    }
+
     /// Locks held by a mount.
     pub fn held_by_mount(&self, mount: MountId) -> usize {
         self.held_by(Party::Mount(mount))

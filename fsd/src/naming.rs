@@ -114,9 +114,20 @@ pub fn rename(
     new_name: &CStr,
 ) -> Result<(), Errno> {
     let moved = Doomed::at(volume, from.fd, name)?;
+    let travels = moved.stat.is_dir() && from.inode.id != to.inode.id;
+    if travels {
+        let admitted = volume.admit_moved((from.inode, from.fd), name, (to.inode, to.fd));
+        if let Err(errno) = admitted {
+            moved.leave(volume);
+            return Err(errno);
+        }
+    }
     let replaced = Doomed::at(volume, to.fd, new_name).ok();
     let result = file::rename(from.fd, name, to.fd, new_name, 0);
     if result.is_ok() {
+        if travels {
+            volume.directory_moved();
+        }
         if let Some(replaced) = &replaced {
             // Renaming one of two links onto the other leaves both.
             if replaced.stat.ino() != moved.stat.ino() {

@@ -1,6 +1,7 @@
 //! The volumes and mounts of this process, and what the control socket may ask of them.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use crate::identity::{Identity, Posix, NOBODY};
 use crate::inode::DescriptorCache;
 use crate::later::Later;
 use crate::mount::{Mount, Permissions};
+use crate::nfs::control::{Doorway, Listen, ListenerName, Offer, Withdrawal};
 use crate::pacing::{self, Limits};
 use crate::sys::mounting::{self, FuseMount};
 use crate::sys::{cred, ring, Errno};
@@ -188,6 +190,7 @@ pub struct Server {
     rings: Option<Arc<Rings>>,
     later: Arc<Later>,
     next_mount: AtomicU64,
+    nfs: Doorway,
 }
 
 impl std::fmt::Debug for Server {
@@ -267,6 +270,7 @@ impl Server {
             rings,
             later: Later::start()?,
             next_mount: AtomicU64::new(1),
+            nfs: Doorway::default(),
         })
     }
 
@@ -347,6 +351,7 @@ impl Server {
                 mounts,
             });
         }
+        self.nfs.drop_volume(name);
         volume.usage.close(volume.depths.deep());
         volumes.remove(name);
         Ok(json!({}))
@@ -386,10 +391,39 @@ impl Server {
                 mounts,
             });
         }
+        self.nfs.drop_clients(name);
         volume
             .empty()
             .map_err(Failure::system(format!("emptying {name}")))?;
         Ok(json!({}))
+    }
+
+    // ---- the network door
+
+    pub fn nfs_export(&self, request: &Offer) -> Result<Value, Failure> {
+        plain("state", &request.state)?;
+        let volume = self.volume(&request.volume)?;
+        let offered = self
+            .nfs
+            .offer(request, volume, &self.later, &self.descriptors);
+        offered.map_err(Failure::Invalid)
+    }
+
+    pub fn nfs_unexport(&self, request: &Withdrawal) -> Value {
+        self.nfs.withdraw(request)
+    }
+
+    /// `socket` came with the request.
+    pub fn nfs_listen(&self, request: &Listen, socket: Option<OwnedFd>) -> Result<Value, Failure> {
+        plain("state", &request.state)?;
+        let listening = self
+            .nfs
+            .listen(request, socket, &self.later, &self.descriptors);
+        listening.map_err(Failure::Invalid)
+    }
+
+    pub fn nfs_close(&self, request: &ListenerName) -> Value {
+        self.nfs.hang_up(request)
     }
 
     // ---- mounts
@@ -412,7 +446,7 @@ impl Server {
         }
         volume
             .pacing
-            .admit(volume.mounts())
+            .admit(volume.connections())
             .map_err(|refusal| Failure::Refused {
                 volume: request.volume.clone(),
                 refusal,
@@ -571,7 +605,7 @@ impl Server {
             let mut counts = counts(&volume.meter);
             counts["bytes"] = json!(volume.usage.bytes());
             counts["files"] = json!(volume.usage.files());
-            counts["connections"] = json!(volume.mounts());
+            counts["connections"] = json!(volume.connections());
             counts["known_inodes"] = json!(volume.known_inodes());
             counts["limits"] = volume.pacing.report();
             counts["lock_waiters"] = json!(volume.locks.waiting());
@@ -589,7 +623,7 @@ impl Server {
             counts["locks"] = json!(mount.volume.locks.held_by_mount(mount.number));
             mounts.insert(name.clone(), counts);
         }
-        json!({"volumes": volumes, "mounts": mounts, "transport": self.transport()})
+        json!({"volumes": volumes, "mounts": mounts, "transport": self.transport(), "nfs": self.nfs.report()})
     }
 
     /// Takes away every FUSE mount below `prefix` and aborts its connection: leftovers of a server that was killed.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::depth::Depths;
@@ -71,6 +71,8 @@ pub struct Volume {
     descriptors: Arc<DescriptorCache>,
     pub locks: Locks,
     observers: RwLock<HashMap<u64, Arc<dyn Observer>>>,
+    /// Connections of doors that observe nothing.
+    pub visitors: AtomicUsize,
     spreader: Spreader,
     pub depths: Depths,
     /// Creating a root directory, and counting links, one at a time.
@@ -112,6 +114,7 @@ impl Volume {
             descriptors,
             locks: Locks::default(),
             observers: RwLock::default(),
+            visitors: AtomicUsize::new(0),
             spreader: Spreader::default(),
             exclusive: Mutex::default(),
         })
@@ -313,6 +316,11 @@ impl Volume {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .len()
+    }
+
+    /// Clients of every kind.
+    pub fn connections(&self) -> usize {
+        self.mounts() + self.visitors.load(Relaxed)
     }
 
     fn tell(&self, mounts: &[u64], what: impl Fn(&dyn Observer)) {

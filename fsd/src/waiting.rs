@@ -1,6 +1,6 @@
 //! The lock table of a volume with those who wait in it: a queued request is answered by whoever frees its way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::locks::{
@@ -35,9 +35,30 @@ impl Due {
 struct Inner {
     table: LockTable,
     waiting: HashMap<Ticket, Answer>,
+    /// Clients whose lease is over: they keep their locks until somebody wants one.
+    lapsed: HashSet<MountId>,
+    /// Those of them that have lost their locks to somebody.
+    dispossessed: HashSet<MountId>,
 }
 
 impl Inner {
+    /// Takes the locks away from every client whose lease is over; false when there is none.
+    fn dispossess(&mut self, due: &mut Due) -> bool {
+        let lapsed = std::mem::take(&mut self.lapsed);
+        let mut any = false;
+        for mount in lapsed {
+            if self.table.held_by_mount(mount) == 0 {
+                self.lapsed.insert(mount);
+                continue;
+            }
+            any = true;
+            let released = self.table.release_mount(mount);
+            self.dispossessed.insert(mount);
+            due.0.extend(self.due(released.woken).0);
+        }
+        any
+    }
+
     fn due(&mut self, woken: Vec<Woken>) -> Due {
         let answers = woken.into_iter().filter_map(|woken| {
             let answer = self.waiting.remove(&woken.ticket)?;
@@ -69,21 +90,32 @@ impl Locks {
     /// Takes a lock now or not at all.
     pub fn try_lock(&self, request: Request) -> (Result<(), Errno>, Due) {
         let mut inner = self.inner();
-        let (outcome, woken) = inner.table.lock(request, false);
+        let mut due = Due::default();
+        let (mut outcome, woken) = inner.table.lock(request, false);
+        due.0.extend(inner.due(woken).0);
+        if outcome == Outcome::WouldBlock && inner.dispossess(&mut due) {
+            let again = inner.table.lock(request, false);
+            outcome = again.0;
+            due.0.extend(inner.due(again.1).0);
+        }
         let result = match outcome {
             Outcome::Granted => Ok(()),
             Outcome::Deadlock => Err(Errno(libc::EDEADLK)),
             Outcome::LimitExceeded(exceeded) => Err(limit(exceeded)),
             Outcome::WouldBlock | Outcome::Queued(_) => Err(Errno(libc::EAGAIN)),
         };
-        (result, inner.due(woken))
+        (result, due)
     }
 
     /// Takes a lock or queues for it; then the ticket is returned and `answer` is called once, later.
     pub fn lock(&self, request: Request, answer: Answer) -> (Option<Ticket>, Due) {
         let mut inner = self.inner();
+        let mut due = Due::default();
+        if !inner.lapsed.is_empty() && inner.table.test(&request).is_some() {
+            inner.dispossess(&mut due);
+        }
         let (outcome, woken) = inner.table.lock(request, true);
-        let mut due = inner.due(woken);
+        due.0.extend(inner.due(woken).0);
         let result = match outcome {
             Outcome::Queued(ticket) => {
                 inner.waiting.insert(ticket, answer);
@@ -132,6 +164,8 @@ impl Locks {
 
     pub fn release_mount(&self, mount: MountId) -> Due {
         let mut inner = self.inner();
+        inner.lapsed.remove(&mount);
+        inner.dispossessed.remove(&mount);
         let released = inner.table.release_mount(mount);
         let mut due = inner.due(released.woken);
         for ticket in released.cancelled {
@@ -140,6 +174,28 @@ impl Locks {
             }
         }
         due
+    }
+
+    /// The lease of a client is over: from now on its locks yield to whoever wants them.
+    pub fn lapse(&self, mount: MountId) -> Due {
+        let mut inner = self.inner();
+        inner.lapsed.insert(mount);
+        let mut due = Due::default();
+        if inner.table.waiting() > 0 {
+            inner.dispossess(&mut due);
+        }
+        due
+    }
+
+    /// The client is back. False when it has lost its locks meanwhile.
+    pub fn renew(&self, mount: MountId) -> bool {
+        let mut inner = self.inner();
+        inner.lapsed.remove(&mount);
+        !inner.dispossessed.remove(&mount)
+    }
+
+    pub fn holds(&self, file: FileId, owner: Owner) -> bool {
+        self.inner().table.holds(file, owner)
     }
 
     pub fn test(&self, request: &Request) -> Option<Conflict> {
@@ -152,5 +208,50 @@ impl Locks {
 
     pub fn held_by_mount(&self, mount: MountId) -> usize {
         self.inner().table.held_by_mount(mount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::locks::Kind;
+
+    fn wish(mount: MountId) -> Request {
+        Request {
+            file: 1,
+            space: Space::Posix,
+            owner: Owner { mount, owner: 1 },
+            pid: 0,
+            kind: Kind::Write,
+            range: Range::WHOLE,
+        }
+    }
+
+    #[test]
+    fn a_lapsed_client_keeps_its_locks_until_somebody_wants_them() {
+        let locks = Locks::default();
+        assert_eq!(locks.try_lock(wish(1)).0, Ok(()));
+        locks.lapse(1).give();
+        assert!(locks.renew(1), "nobody came");
+        assert_eq!(locks.try_lock(wish(2)).0, Err(Errno(libc::EAGAIN)));
+        locks.lapse(1).give();
+        assert_eq!(locks.try_lock(wish(2)).0, Ok(()));
+        assert!(!locks.renew(1), "it lost them");
+        assert!(locks.renew(1));
+    }
+
+    #[test]
+    fn who_waits_for_a_lapsed_client_waits_no_longer() {
+        let locks = Locks::default();
+        assert_eq!(locks.try_lock(wish(1)).0, Ok(()));
+        let (told, answer) = std::sync::mpsc::channel();
+        let told = Box::new(move |result| {
+            let _ = told.send(result);
+        });
+        let (ticket, due) = locks.lock(wish(2), told);
+        due.give();
+        assert!(ticket.is_some());
+        locks.lapse(1).give();
+        assert_eq!(answer.recv(), Ok(Ok(())));
     }
 }

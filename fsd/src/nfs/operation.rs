@@ -79,13 +79,13 @@ impl Channel {
     }
 }
 
-/// `open_claim4`. Claims of delegations are kept by their number: no client of ours holds one.
+/// `open_claim4`. No client of ours holds a delegation to claim by.
 #[derive(Clone, Copy, Debug)]
 pub enum Claim<'a> {
     Null(&'a [u8]),
     Previous { delegation: u32 },
     Handle,
-    OfDelegation(u32),
+    OfDelegation,
 }
 
 #[derive(Debug)]
@@ -119,7 +119,10 @@ pub enum NewObject<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Locker<'a> {
     /// The first lock of an owner on a file.
-    New { open: StateId, owner: &'a [u8] },
+    New {
+        open: StateId,
+        owner: &'a [u8],
+    },
     Known(StateId),
 }
 
@@ -270,7 +273,6 @@ pub mod number {
     pub const LOOKUPP: u32 = 16;
     pub const NVERIFY: u32 = 17;
     pub const OPEN: u32 = 18;
-    pub const OPEN_CONFIRM: u32 = 20;
     pub const OPEN_DOWNGRADE: u32 = 21;
     pub const PUTFH: u32 = 22;
     pub const PUTPUBFH: u32 = 23;
@@ -280,17 +282,12 @@ pub mod number {
     pub const READLINK: u32 = 27;
     pub const REMOVE: u32 = 28;
     pub const RENAME: u32 = 29;
-    pub const RENEW: u32 = 30;
     pub const RESTOREFH: u32 = 31;
     pub const SAVEFH: u32 = 32;
     pub const SECINFO: u32 = 33;
     pub const SETATTR: u32 = 34;
-    pub const SETCLIENTID: u32 = 35;
-    pub const SETCLIENTID_CONFIRM: u32 = 36;
     pub const VERIFY: u32 = 37;
     pub const WRITE: u32 = 38;
-    pub const RELEASE_LOCKOWNER: u32 = 39;
-    pub const BACKCHANNEL_CTL: u32 = 40;
     pub const BIND_CONN_TO_SESSION: u32 = 41;
     pub const EXCHANGE_ID: u32 = 42;
     pub const CREATE_SESSION: u32 = 43;
@@ -512,18 +509,18 @@ fn open<'a>(d: &mut Decoder<'a>) -> Result<Operation<'a>, Status> {
         2 => {
             StateId::decode(d)?;
             d.opaque(LONGEST_NAME)?;
-            Claim::OfDelegation(2)
+            Claim::OfDelegation
         }
         3 => {
             d.opaque(LONGEST_NAME)?;
-            Claim::OfDelegation(3)
+            Claim::OfDelegation
         }
         4 => Claim::Handle,
         5 => {
             StateId::decode(d)?;
-            Claim::OfDelegation(5)
+            Claim::OfDelegation
         }
-        6 => Claim::OfDelegation(6),
+        6 => Claim::OfDelegation,
         _ => return Err(Status::BADXDR),
     };
     Ok(Operation::Open(Open {

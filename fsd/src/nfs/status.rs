@@ -10,7 +10,8 @@ pub struct Status(pub u32);
 macro_rules! statuses {
     ($($name:ident = $value:expr),+ $(,)?) => {
         impl Status {
-            $(pub const $name: Status = Status($value);)+
+            $(#[allow(dead_code)]
+            pub const $name: Status = Status($value);)+
         }
     };
 }

@@ -100,12 +100,9 @@ impl Encoder {
         }
     }
 
+    #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.bytes.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
     }
 
     pub fn into_bytes(self) -> Vec<u8> {
@@ -156,6 +153,11 @@ impl Encoder {
         self.put_u32(at, len as u32);
         self.pad(len);
         Ok(len)
+    }
+
+    /// What was encoded from byte `at` on.
+    pub fn since(&self, at: usize) -> &[u8] {
+        self.bytes.get(at..).unwrap_or_default()
     }
 
     /// Overwrites the word at byte `at`.

@@ -71,6 +71,30 @@ impl Epoll {
         Ok(())
     }
 
+    /// Watches `fd` for nothing yet: see [`Epoll::once`].
+    pub fn add_idle(&self, fd: RawFd, token: u64) -> Result<(), Errno> {
+        self.control(libc::EPOLL_CTL_ADD, fd, 0, token)
+    }
+
+    /// One wake-up when `fd` can be read or written, as asked, and then none until asked again.
+    pub fn once(&self, fd: RawFd, token: u64, read: bool, write: bool) -> Result<(), Errno> {
+        let bit = |wanted, bit: i32| if wanted { bit as u32 } else { 0 };
+        let events = bit(read, libc::EPOLLIN | libc::EPOLLRDHUP) | bit(write, libc::EPOLLOUT);
+        self.control(libc::EPOLL_CTL_MOD, fd, events, token)
+    }
+
+    fn control(&self, op: i32, fd: RawFd, events: u32, token: u64) -> Result<(), Errno> {
+        let mut event = libc::epoll_event {
+            events: events | libc::EPOLLONESHOT as u32,
+            u64: token,
+        };
+        // SAFETY: the event lives on the stack for the call.
+        unsafe {
+            check(libc::epoll_ctl(self.0.as_raw_fd(), op, fd, &mut event))?;
+        }
+        Ok(())
+    }
+
     pub fn remove(&self, fd: RawFd) {
         // SAFETY: a null event is allowed for EPOLL_CTL_DEL.
         unsafe {

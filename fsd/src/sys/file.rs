@@ -25,6 +25,16 @@ pub struct Time {
 }
 
 impl Stat {
+    /// What is known of a file that was not asked: its number, and its mode or at least its kind.
+    pub fn of_entry(ino: u64, mode: u32) -> Stat {
+        // SAFETY: statx is a struct of integers.
+        let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+        stat.stx_ino = ino;
+        stat.stx_mode = mode as u16;
+        stat.stx_nlink = 1;
+        Stat(stat)
+    }
+
     pub fn ino(&self) -> u64 {
         self.0.stx_ino
     }
@@ -94,9 +104,28 @@ pub struct Handle {
 }
 
 impl Handle {
-    const ROOM: usize = 24;
+    pub const ROOM: usize = 24;
     /// `FILEID_INO32_GEN`: the inode number leads, in host order.
     const INO32_GEN: i32 = 1;
+
+    /// A handle from what [`Handle::kind`] and [`Handle::bytes`] told once.
+    pub fn from_parts(kind: i32, inner: &[u8]) -> Option<Handle> {
+        let mut bytes = [0; Handle::ROOM];
+        bytes.get_mut(..inner.len())?.copy_from_slice(inner);
+        Some(Handle {
+            kind,
+            len: inner.len() as u8,
+            bytes,
+        })
+    }
+
+    pub fn kind(&self) -> i32 {
+        self.kind
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
 
     /// The inode number inside the handle, where its kind tells one.
     pub fn ino(&self) -> Option<u64> {
@@ -354,6 +383,35 @@ pub fn read_at(fd: RawFd, out: &mut [u8], offset: u64) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most out.len() bytes.
     let n = unsafe { libc::pread(fd, out.as_mut_ptr().cast(), out.len(), offset as i64) };
     usize::try_from(n).map_err(|_| Errno::last())
+}
+
+/// Appends at most `most` bytes of the file from `offset` on to `out`.
+pub fn read_onto(fd: RawFd, out: &mut Vec<u8>, most: usize, offset: u64) -> Result<usize, Errno> {
+    let offset = i64::try_from(offset).map_err(|_| Errno(libc::EINVAL))?;
+    out.reserve(most);
+    let spare = out.spare_capacity_mut();
+    let room = spare.len().min(most);
+    // SAFETY: the kernel writes at most `room` bytes into the spare capacity, and as many are initialised then.
+    unsafe {
+        let n = libc::pread(fd, spare.as_mut_ptr().cast(), room, offset);
+        let n = usize::try_from(n).map_err(|_| Errno::last())?;
+        out.set_len(out.len() + n);
+        Ok(n)
+    }
+}
+
+/// Likewise what a socket has, without waiting (EAGAIN).
+pub fn receive_onto(fd: RawFd, out: &mut Vec<u8>, most: usize) -> Result<usize, Errno> {
+    out.reserve(most);
+    let spare = out.spare_capacity_mut();
+    let room = spare.len().min(most);
+    // SAFETY: as in read_onto.
+    unsafe {
+        let n = libc::recv(fd, spare.as_mut_ptr().cast(), room, libc::MSG_DONTWAIT);
+        let n = usize::try_from(n).map_err(|_| Errno::last())?;
+        out.set_len(out.len() + n);
+        Ok(n)
+    }
 }
 
 /// Like [`read_at`], but EAGAIN rather than a wait for the disk.

@@ -10,6 +10,7 @@ pub mod mounting;
 pub mod pod;
 pub mod ring;
 pub mod signal;
+pub mod socket;
 
 use std::fmt;
 

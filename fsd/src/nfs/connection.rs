@@ -1,0 +1,281 @@
+//! One TCP connection: its records in, its replies out, and whom of the file systems it is a client of.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::export::{Export, Node};
+use super::rpc::{Oversized, Records};
+use super::status::Status;
+use crate::meter::{Class, Meter};
+use crate::sys::event::Epoll;
+use crate::sys::file;
+use crate::sys::Errno;
+use crate::throttle::Pace;
+use crate::volume::Volume;
+
+/// Requests of one connection under way; more are not read until some are answered.
+const MOST_PENDING: usize = 96;
+/// Bytes of replies that a client may leave unread; until it reads them no more of its requests are.
+const MOST_UNSENT: usize = 4 << 20;
+/// Bytes read at once where the next header is not known yet, and of a long record.
+const READ_AHEAD: usize = 16 << 10;
+const READ_LONG: usize = 256 << 10;
+
+/// What a connection sees as its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A directory of all exports.
+    Pseudo,
+    /// The export of that tag.
+    Export(u64),
+}
+
+/// A connection as a client of one volume.
+#[derive(Debug)]
+struct Attachment {
+    volume: Arc<Volume>,
+    meter: Meter,
+    pace: Mutex<Pace>,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.volume.visitors.fetch_sub(1, SeqCst);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    queue: VecDeque<Vec<u8>>,
+    /// Bytes of the first that are sent.
+    sent: usize,
+    bytes: usize,
+    broken: bool,
+}
+
+#[derive(Debug, Default)]
+struct Interest {
+    /// No more requests are read for now.
+    paused: bool,
+    gone: bool,
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    pub token: u64,
+    stream: TcpStream,
+    root: Root,
+    input: Mutex<Records>,
+    output: Mutex<Output>,
+    pending: AtomicUsize,
+    interest: Mutex<Interest>,
+    attachments: Mutex<Vec<Arc<Attachment>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What reading brought.
+#[derive(Debug)]
+pub struct Arrived {
+    pub records: Vec<Vec<u8>>,
+    /// No more will come.
+    pub ends: bool,
+}
+
+impl Connection {
+    /// `stream` does not block.
+    pub fn new(token: u64, stream: TcpStream, root: Root) -> Connection {
+        Connection {
+            token,
+            stream,
+            root,
+            input: Mutex::default(),
+            output: Mutex::default(),
+            pending: AtomicUsize::new(0),
+            interest: Mutex::default(),
+            attachments: Mutex::default(),
+        }
+    }
+
+    pub fn raw(&self) -> i32 {
+        self.stream.as_raw_fd()
+    }
+
+    /// Clients and sessions of different roots have nothing to do with each other.
+    pub fn realm(&self) -> u64 {
+        self.only_export().unwrap_or(0)
+    }
+
+    pub fn only_export(&self) -> Option<u64> {
+        match self.root {
+            Root::Pseudo => None,
+            Root::Export(tag) => Some(tag),
+        }
+    }
+
+    // ---- as a client of file systems
+
+    /// The connection uses the export's file system from now on, if that takes on one more client.
+    pub fn attach(&self, export: &Export) -> Result<(), Status> {
+        self.attachment(&export.volume).map(|_| ())
+    }
+
+    fn attachment(&self, volume: &Arc<Volume>) -> Result<Arc<Attachment>, Status> {
+        let mut attachments = lock(&self.attachments);
+        let known = attachments
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.volume, volume));
+        if let Some(known) = known {
+            return Ok(Arc::clone(known));
+        }
+        volume
+            .pacing
+            .admit(volume.connections())
+            .map_err(|refusal| {
+                tracing::warn!(volume = volume.name, %refusal, "an NFS client has to wait");
+                Status::DELAY
+            })?;
+        volume.visitors.fetch_add(1, SeqCst);
+        let attachment = Arc::new(Attachment {
+            volume: Arc::clone(volume),
+            meter: Meter::new(),
+            pace: Mutex::default(),
+        });
+        attachments.push(Arc::clone(&attachment));
+        Ok(attachment)
+    }
+
+    /// Counts an operation on a file.
+    pub fn count(&self, node: &Node, class: Class, bytes: u64) {
+        let volume = node.volume();
+        volume.meter.record(class, bytes);
+        if let Ok(attachment) = self.attachment(volume) {
+            attachment.meter.record(class, bytes);
+            volume.pacing.charge(&attachment.pace, class, bytes);
+        }
+    }
+
+    // ---- requests
+
+    /// Reads what has come, up to the first whole records.
+    pub fn receive(&self) -> Result<Arrived, Oversized> {
+        let mut input = lock(&self.input);
+        let mut records = Vec::new();
+        loop {
+            while let Some(record) = input.next_record()? {
+                records.push(record);
+            }
+            if !records.is_empty() {
+                self.pending.fetch_add(records.len(), SeqCst);
+                return Ok(Arrived {
+                    records,
+                    ends: false,
+                });
+            }
+            let fd = self.raw();
+            let read = match input.direct() {
+                Some((record, missing)) if missing > READ_AHEAD => {
+                    let n = file::receive_onto(fd, record, missing.min(READ_LONG));
+                    if let Ok(n) = n {
+                        input.received(n);
+                    }
+                    n
+                }
+                _ => file::receive_onto(fd, &mut input.buffer, READ_AHEAD),
+            };
+            let ends = match read {
+                Ok(0) => true,
+                Ok(_) | Err(Errno(libc::EINTR)) => continue,
+                Err(Errno(libc::EAGAIN)) => false,
+                Err(_) => true,
+            };
+            return Ok(Arrived { records, ends });
+        }
+    }
+
+    /// A request is answered, or was none.
+    pub fn answered(&self, epoll: &Epoll) {
+        self.pending.fetch_sub(1, SeqCst);
+        if lock(&self.interest).paused {
+            self.watch(epoll);
+        }
+    }
+
+    /// Asks for the next wake-up: for requests, unless there are too many already, and for room to send.
+    pub fn watch(&self, epoll: &Epoll) {
+        let mut interest = lock(&self.interest);
+        if interest.gone {
+            return;
+        }
+        let unsent = lock(&self.output).bytes;
+        let read = self.pending.load(SeqCst) < MOST_PENDING && unsent < MOST_UNSENT;
+        interest.paused = !read;
+        if read || unsent > 0 {
+            if let Err(errno) = epoll.once(self.raw(), self.token, read, unsent > 0) {
+                tracing::warn!(%errno, "a connection is lost");
+            }
+        }
+    }
+
+    /// The connection ends: nothing is read or sent any more.
+    pub fn close(&self, epoll: &Epoll) {
+        lock(&self.interest).gone = true;
+        epoll.remove(self.raw());
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        lock(&self.output).broken = true;
+        lock(&self.attachments).clear();
+    }
+
+    // ---- replies
+
+    /// Sends a reply, or what the client takes of it now.
+    pub fn send(&self, reply: Vec<u8>, epoll: &Epoll) {
+        let waits = {
+            let mut output = lock(&self.output);
+            if output.broken {
+                return;
+            }
+            output.bytes += reply.len();
+            output.queue.push_back(reply);
+            self.flush(&mut output);
+            output.bytes > 0
+        };
+        if waits {
+            self.watch(epoll);
+        }
+    }
+
+    /// The client takes more.
+    pub fn send_more(&self) {
+        self.flush(&mut lock(&self.output));
+    }
+
+    fn flush(&self, output: &mut Output) {
+        while let Some(first) = output.queue.front() {
+            let rest = first.get(output.sent..).unwrap_or_default();
+            let (done, whole) = match (&self.stream).write(rest) {
+                Ok(n) => (n, n == rest.len()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    output.broken = true;
+                    output.queue.clear();
+                    output.bytes = 0;
+                    return;
+                }
+            };
+            output.bytes -= done;
+            output.sent += done;
+            if whole {
+                output.queue.pop_front();
+                output.sent = 0;
+            }
+        }
+    }
+}

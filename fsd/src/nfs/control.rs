@@ -1,0 +1,196 @@
+//! What the control socket asks of the NFS door.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use serde_json::{json, Value};
+
+use super::door::Door;
+use super::export::Terms;
+use crate::identity::Posix;
+use crate::inode::DescriptorCache;
+use crate::later::Later;
+use crate::mount::Permissions;
+use crate::volume::{CreationInfo, Volume};
+
+/// Names of exports are path components.
+const LONGEST_NAME: usize = 255;
+
+/// `nfs.export`: something that can be mounted.
+#[derive(Debug, Deserialize)]
+pub struct Offer {
+    /// The directory of what survives restarts; the same at every call.
+    pub state: PathBuf,
+    /// Its name below the pseudo-root, and what its file handles are bound to.
+    pub export: String,
+    pub volume: String,
+    #[serde(default = "whole_volume")]
+    pub root: String,
+    pub create: Option<CreationInfo>,
+    /// Replaces the identity of every request.
+    pub posix: Option<User>,
+    /// Who requests without an identity act as; nobody unless told otherwise.
+    pub anonymous: Option<User>,
+    #[serde(default)]
+    pub permissions: Permissions,
+}
+
+fn whole_volume() -> String {
+    "/".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    #[serde(default)]
+    pub gids: Vec<u32>,
+}
+
+impl User {
+    fn posix(&self) -> Posix {
+        Posix {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.gids.clone(),
+        }
+    }
+}
+
+/// `nfs.unexport`.
+#[derive(Debug, Deserialize)]
+pub struct Withdrawal {
+    pub export: String,
+}
+
+/// `nfs.listen`: the socket comes along with the request.
+#[derive(Debug, Deserialize)]
+pub struct Listen {
+    pub state: PathBuf,
+    pub listener: String,
+    /// What connections see as their root; null for a directory of all exports.
+    pub export: Option<String>,
+}
+
+/// `nfs.close`.
+#[derive(Debug, Deserialize)]
+pub struct ListenerName {
+    pub listener: String,
+}
+
+/// The door, once somebody wants it open.
+#[derive(Debug, Default)]
+pub struct Doorway(Mutex<Option<Arc<Door>>>);
+
+/// Why a request fails: a sentence that names the field.
+pub type Complaint = String;
+
+impl Doorway {
+    fn door(&self) -> MutexGuard<'_, Option<Arc<Door>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opened(
+        &self,
+        state: &Path,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> Result<Arc<Door>, Complaint> {
+        let mut door = self.door();
+        if let Some(door) = door.as_ref() {
+            return Ok(Arc::clone(door));
+        }
+        let opened = Door::open(state, later, descriptors)
+            .map_err(|error| format!("state {}: {error}", state.display()))?;
+        *door = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    pub fn offer(
+        &self,
+        request: &Offer,
+        volume: Arc<Volume>,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> Result<Value, Complaint> {
+        let name = &request.export;
+        let plain = !name.is_empty() && name.len() <= LONGEST_NAME && !name.contains(['/', '\0']);
+        if !plain || matches!(name.as_str(), "." | "..") {
+            return Err(format!("export: {name:?} is no name of a directory"));
+        }
+        let door = self.opened(&request.state, later, descriptors)?;
+        let nobody = || Posix {
+            uid: crate::identity::NOBODY,
+            gid: crate::identity::NOBODY,
+            groups: Vec::new(),
+        };
+        door.offer(Terms {
+            name: name.clone(),
+            volume,
+            root: request.root.clone(),
+            create: request.create,
+            posix: request.posix.as_ref().map(User::posix),
+            anonymous: request.anonymous.as_ref().map_or_else(nobody, User::posix),
+            permissions: request.permissions,
+        });
+        Ok(json!({}))
+    }
+
+    pub fn withdraw(&self, request: &Withdrawal) -> Value {
+        if let Some(door) = self.door().as_ref() {
+            door.withdraw(&request.export);
+        }
+        json!({})
+    }
+
+    pub fn listen(
+        &self,
+        request: &Listen,
+        socket: Option<OwnedFd>,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> Result<Value, Complaint> {
+        let socket = socket.ok_or("nfs.listen: no socket came along (SCM_RIGHTS)")?;
+        let door = self.opened(&request.state, later, descriptors)?;
+        door.listen(&request.listener, socket, request.export.as_deref())
+            .map_err(|errno| format!("listener {}: {errno}", request.listener))?;
+        Ok(json!({}))
+    }
+
+    pub fn hang_up(&self, request: &ListenerName) -> Value {
+        if let Some(door) = self.door().as_ref() {
+            door.hang_up(&request.listener);
+        }
+        json!({})
+    }
+
+    pub fn drop_volume(&self, volume: &str) {
+        if let Some(door) = self.door().as_ref() {
+            door.drop_volume(volume);
+        }
+    }
+
+    /// Its files go, and with them what clients hold of them.
+    pub fn drop_clients(&self, volume: &str) {
+        if let Some(door) = self.door().as_ref() {
+            door.drop_clients(volume);
+        }
+    }
+
+    pub fn report(&self) -> Value {
+        match self.door().as_ref() {
+            None => Value::Null,
+            Some(door) => {
+                let (clients, sessions, open_files) = door.clients.counts();
+                json!({
+                    "connections": door.connections(),
+                    "clients": clients,
+                    "sessions": sessions,
+                    "open_files": open_files,
+                })
+            }
+        }
+    }
+}

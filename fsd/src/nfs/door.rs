@@ -1,0 +1,440 @@
+//! The NFS door: listening sockets, connections, and the threads that serve them.
+//!
+//! All threads wait on one epoll set. Who is woken reads whole requests from a connection, lets the next thread watch it,
+//! and runs them; an answer that a limit or another client's cache holds back is sent later by somebody else, so that no
+//! thread waits for a client.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::clients::Clients;
+use super::compound;
+use super::connection::{Connection, Root};
+use super::export::{Export, Terms};
+use super::handle::Seal;
+use super::recovery::Recovery;
+use super::rpc::{self, Accepted, Call, Credentials, PROGRAM, VERSION};
+use super::xdr::Decoder;
+use crate::inode::{DescriptorCache, Inode};
+use crate::later::Later;
+use crate::pacing;
+use crate::shards::Shards;
+use crate::sys::event::{Epoll, EventFd};
+use crate::sys::file::Stat;
+use crate::sys::Errno;
+use crate::volume::Volume;
+
+const THREADS: usize = 16;
+/// Connections of all clients together; each takes a descriptor.
+const MOST_CONNECTIONS: usize = 8192;
+/// When descriptors have run out, new connections wait that long.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const QUEUE: u64 = 0;
+const PSEUDO_ROOT_INO: u64 = 1;
+
+#[derive(Debug)]
+struct Listener {
+    name: String,
+    socket: TcpListener,
+    root: Root,
+    token: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Listener(Arc<Listener>),
+    Connection(Arc<Connection>),
+}
+
+/// A request and where it came from.
+type Work = (Arc<Connection>, Vec<u8>);
+
+/// What requests changed in a volume that clients' kernels have cached.
+pub type Changed = (Arc<Volume>, Vec<Arc<Inode>>);
+
+#[derive(Debug)]
+pub struct Door {
+    pub seal: Seal,
+    pub clients: Clients,
+    /// Changes with every start: what was written and not committed before must be written again.
+    pub write_verifier: [u8; 8],
+    exports: RwLock<HashMap<u64, Arc<Export>>>,
+    sources: Shards<u64, Source>,
+    connections: AtomicUsize,
+    next_token: AtomicU64,
+    epoll: Epoll,
+    queue: Mutex<VecDeque<Work>>,
+    queued: EventFd,
+    later: Arc<Later>,
+    descriptors: Arc<DescriptorCache>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Door {
+    /// Opens the door on `state`, the directory of what survives restarts.
+    pub fn open(
+        state: &Path,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> std::io::Result<Arc<Door>> {
+        std::fs::create_dir_all(state)?;
+        let mut random = [0u8; 12];
+        SystemRandom::new()
+            .fill(&mut random)
+            .map_err(|_| std::io::Error::other("no random numbers"))?;
+        let [b0, b1, b2, b3, verifier @ ..] = random;
+        let boot = u32::from_be_bytes([b0, b1, b2, b3]).max(1);
+        let failed = |errno: Errno| std::io::Error::from_raw_os_error(errno.0);
+        let door = Arc::new(Door {
+            seal: Seal::open(state)?,
+            clients: Clients::new(boot, Recovery::open(state)?),
+            write_verifier: verifier,
+            exports: RwLock::default(),
+            sources: Shards::default(),
+            connections: AtomicUsize::new(0),
+            next_token: AtomicU64::new(QUEUE + 1),
+            epoll: Epoll::new().map_err(failed)?,
+            queue: Mutex::default(),
+            queued: EventFd::new().map_err(failed)?,
+            later: Arc::clone(later),
+            descriptors: Arc::clone(descriptors),
+        });
+        let queued = door.queued.as_raw_fd();
+        door.epoll.add_idle(queued, QUEUE).map_err(failed)?;
+        door.epoll
+            .once(queued, QUEUE, true, false)
+            .map_err(failed)?;
+        for _ in 0..THREADS {
+            let door = Arc::clone(&door);
+            std::thread::Builder::new()
+                .name("nfs".to_owned())
+                .spawn(move || door.work())?;
+        }
+        look_after_leases(&Arc::downgrade(&door));
+        Ok(door)
+    }
+
+    // ---- exports
+
+    fn all(&self) -> std::sync::RwLockReadGuard<'_, HashMap<u64, Arc<Export>>> {
+        self.exports.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn export(&self, tag: u64) -> Option<Arc<Export>> {
+        self.all().get(&tag).cloned()
+    }
+
+    pub fn export_named(&self, name: &[u8]) -> Option<Arc<Export>> {
+        let name = std::str::from_utf8(name).ok()?;
+        self.export(self.seal.tag(name))
+    }
+
+    /// In a stable order.
+    pub fn exports(&self) -> Vec<Arc<Export>> {
+        let mut all: Vec<_> = self.all().values().cloned().collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// Offers something to mount, or changes what is offered under that name.
+    pub fn offer(&self, terms: Terms) {
+        let tag = self.seal.tag(&terms.name);
+        let mut exports = self.exports.write().unwrap_or_else(PoisonError::into_inner);
+        match exports.get(&tag) {
+            Some(known) if known.same(&terms) => known.permit(terms.permissions),
+            _ => {
+                exports.insert(tag, Arc::new(Export::new(terms, tag)));
+            }
+        }
+    }
+
+    pub fn withdraw(&self, name: &str) {
+        let tag = self.seal.tag(name);
+        let mut exports = self.exports.write().unwrap_or_else(PoisonError::into_inner);
+        exports.remove(&tag);
+    }
+
+    /// The volume closes: nothing here holds on to it any more.
+    pub fn drop_volume(&self, volume: &str) {
+        let mut exports = self.exports.write().unwrap_or_else(PoisonError::into_inner);
+        exports.retain(|_, export| export.volume.name != volume);
+        drop(exports);
+        self.clients.drop_volume(volume);
+    }
+
+    /// The volume is emptied: what clients hold of it goes, and roots are made anew.
+    pub fn drop_clients(&self, volume: &str) {
+        for export in self
+            .exports()
+            .iter()
+            .filter(|export| export.volume.name == volume)
+        {
+            export.forget_root();
+        }
+        self.clients.drop_volume(volume);
+    }
+
+    /// The attributes of the directory of all exports.
+    pub fn pseudo_stat(&self) -> Stat {
+        Stat::of_entry(PSEUDO_ROOT_INO, libc::S_IFDIR | 0o555)
+    }
+
+    // ---- sockets
+
+    /// Serves a listening socket from now on. One of that name before is let go.
+    pub fn listen(&self, name: &str, socket: OwnedFd, export: Option<&str>) -> Result<(), Errno> {
+        self.hang_up(name);
+        let socket = TcpListener::from(socket);
+        socket.set_nonblocking(true)?;
+        let token = self.next_token.fetch_add(1, SeqCst);
+        let root = export.map_or(Root::Pseudo, |name| Root::Export(self.seal.tag(name)));
+        let raw = socket.as_raw_fd();
+        let listener = Listener {
+            name: name.to_owned(),
+            socket,
+            root,
+            token,
+        };
+        let source = Source::Listener(Arc::new(listener));
+        self.sources.piece(&token).insert(token, source);
+        self.epoll.add_idle(raw, token)?;
+        self.epoll.once(raw, token, true, false)
+    }
+
+    /// Lets a listening socket go; its connections go on.
+    pub fn hang_up(&self, name: &str) {
+        let found = self.sources.collect(|source| match source {
+            Source::Listener(listener) if listener.name == name => Some(Arc::clone(listener)),
+            _ => None,
+        });
+        for listener in found {
+            self.epoll.remove(listener.socket.as_raw_fd());
+            self.sources.piece(&listener.token).remove(&listener.token);
+        }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(SeqCst)
+    }
+
+    fn accept(self: &Arc<Door>, listener: &Arc<Listener>) {
+        loop {
+            match listener.socket.accept() {
+                Ok((stream, _)) => self.admit(stream, listener.root),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    self.descriptors.empty();
+                    let (door, listener) = (Arc::clone(self), Arc::clone(listener));
+                    let again = move || door.await_connections(&listener);
+                    self.later
+                        .at(Instant::now() + ACCEPT_AGAIN, Box::new(again));
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                    if !matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR)) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.await_connections(listener);
+    }
+
+    fn await_connections(&self, listener: &Listener) {
+        let raw = listener.socket.as_raw_fd();
+        // It fails when the listener was let go meanwhile.
+        let _ = self.epoll.once(raw, listener.token, true, false);
+    }
+
+    fn admit(&self, stream: TcpStream, root: Root) {
+        if self.connections() >= MOST_CONNECTIONS {
+            tracing::warn!(most = MOST_CONNECTIONS, "a connection too many is closed");
+            return;
+        }
+        let prepared = stream
+            .set_nonblocking(true)
+            .and_then(|()| stream.set_nodelay(true));
+        if prepared.is_err() {
+            return;
+        }
+        let token = self.next_token.fetch_add(1, SeqCst);
+        let connection = Arc::new(Connection::new(token, stream, root));
+        let source = Source::Connection(Arc::clone(&connection));
+        self.sources.piece(&token).insert(token, source);
+        self.connections.fetch_add(1, SeqCst);
+        match self.epoll.add_idle(connection.raw(), token) {
+            Ok(()) => connection.watch(&self.epoll),
+            Err(_) => self.end(&connection),
+        }
+    }
+
+    fn end(&self, connection: &Connection) {
+        let removed = self
+            .sources
+            .piece(&connection.token)
+            .remove(&connection.token);
+        if removed.is_some() {
+            self.connections.fetch_sub(1, SeqCst);
+            connection.close(&self.epoll);
+        }
+    }
+
+    // ---- work
+
+    fn work(self: &Arc<Door>) {
+        loop {
+            let token = match self.epoll.wait() {
+                Ok(token) => token,
+                Err(errno) => {
+                    tracing::error!(%errno, "an NFS thread ends");
+                    return;
+                }
+            };
+            if token == QUEUE {
+                self.take_queued();
+                continue;
+            }
+            let source = self.sources.piece(&token).get(&token).cloned();
+            match source {
+                Some(Source::Listener(listener)) => self.accept(&listener),
+                Some(Source::Connection(connection)) => self.attend(&connection),
+                None => {}
+            }
+        }
+    }
+
+    fn attend(self: &Arc<Door>, connection: &Arc<Connection>) {
+        connection.send_more();
+        let arrived = match connection.receive() {
+            Ok(arrived) => arrived,
+            Err(_oversized) => {
+                tracing::warn!("a record longer than any request: the connection is closed");
+                self.end(connection);
+                return;
+            }
+        };
+        if arrived.ends {
+            self.end(connection);
+            return;
+        }
+        // Others may read what comes next while this thread is busy.
+        connection.watch(&self.epoll);
+        let mut records = arrived.records.into_iter();
+        let Some(first) = records.next() else {
+            return;
+        };
+        let more: Vec<Work> = records
+            .map(|record| (Arc::clone(connection), record))
+            .collect();
+        if !more.is_empty() {
+            lock(&self.queue).extend(more);
+            self.queued.signal();
+        }
+        self.serve(connection, &first);
+    }
+
+    /// Takes one request off the queue; whoever is woken next takes the next.
+    fn take_queued(self: &Arc<Door>) {
+        let work = {
+            let mut queue = lock(&self.queue);
+            let work = queue.pop_front();
+            if queue.is_empty() {
+                self.queued.drain();
+            }
+            work
+        };
+        let _ = self.epoll.once(self.queued.as_raw_fd(), QUEUE, true, false);
+        if let Some((connection, record)) = work {
+            self.serve(&connection, &record);
+        }
+    }
+
+    fn serve(self: &Arc<Door>, connection: &Arc<Connection>, record: &[u8]) {
+        let mut changed = Vec::new();
+        let reply = self.answer(connection, record, &mut changed);
+        let time = pacing::settle().filter(|time| *time > Instant::now());
+        let Some(reply) = reply else {
+            connection.answered(&self.epoll);
+            return;
+        };
+        if time.is_none() && changed.is_empty() {
+            connection.send(reply, &self.epoll);
+            connection.answered(&self.epoll);
+            return;
+        }
+        let (door, connection) = (Arc::clone(self), Arc::clone(connection));
+        let send = move || {
+            connection.send(reply, &door.epoll);
+            connection.answered(&door.epoll);
+        };
+        let later = Arc::clone(&self.later);
+        let mut answer: Box<dyn FnOnce() + Send> = match time {
+            None => Box::new(send),
+            Some(time) => Box::new(move || later.at(time, Box::new(send))),
+        };
+        for (volume, inodes) in changed {
+            let then = answer;
+            answer = Box::new(move || volume.content_changed(inodes, then));
+        }
+        answer();
+    }
+
+    /// The whole reply to a record; `None` where it is no call.
+    fn answer(
+        &self,
+        connection: &Arc<Connection>,
+        record: &[u8],
+        changed: &mut Vec<Changed>,
+    ) -> Option<Vec<u8>> {
+        let mut decoder = Decoder::new(record);
+        let call = match Call::decode(&mut decoder) {
+            Ok(call) => call,
+            Err(refusal) => return rpc::refused(refusal),
+        };
+        let plain = |how| Some(rpc::finish(rpc::accepted(call.xid, how, 64)));
+        if call.program != PROGRAM {
+            return plain(Accepted::ProgramUnavailable);
+        }
+        if call.version != VERSION {
+            return plain(Accepted::VersionMismatch(VERSION));
+        }
+        match (call.procedure, &call.credentials) {
+            (rpc::PROC_NULL, _) => plain(Accepted::Success),
+            (_, Credentials::Other(_) | Credentials::Tls) => {
+                Some(rpc::denied(call.xid, rpc::AUTH_REJECTEDCRED))
+            }
+            (rpc::PROC_COMPOUND, credentials) => Some(compound::run(
+                self,
+                connection,
+                (call.xid, credentials),
+                record.len(),
+                decoder,
+                changed,
+            )),
+            _ => plain(Accepted::ProcedureUnavailable),
+        }
+    }
+}
+
+/// Comes again whenever a lease may be over, for as long as there is a door.
+fn look_after_leases(door: &Weak<Door>) {
+    let Some(present) = door.upgrade() else {
+        return;
+    };
+    let next = present.clients.look_after_leases();
+    let door = Weak::clone(door);
+    present
+        .later
+        .at(next, Box::new(move || look_after_leases(&door)));
+}
