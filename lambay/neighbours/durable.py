@@ -185,7 +185,9 @@ class DurableMoto:
         try:
             mark = self._journal.snapshot()
             self._covered = mark.seq if mark is not None else 0
-            if mark is not None and not self._restore(mark):
+            restored = mark is None or self._restore(mark)
+            engine.make_default_keys()
+            if mark is not None and not restored:
                 for entry in self._journal.entries(0, mark.seq):
                     _replay(engine, entry)
                 self._restore_messages(mark)

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Any, str, Any], Any]
 
 
+# What AWS's own KMS keys are among the births, before their alias.
+_DEFAULT_KEY = "kms key "
+
+
 class Unsupported(Exception):
     """moto lacks the service or the operation; the text says which."""
 
@@ -81,6 +85,14 @@ class Births:
                 self._hours[key] = time
                 self._fresh.append(Birth(*key, time))
 
+    def default_keys(self) -> list[tuple[str, str, str]]:
+        """Account, Region and alias of AWS's own KMS keys that somebody has asked for."""
+        return [
+            (account, region, module.removeprefix(_DEFAULT_KEY))
+            for module, account, region in self._hours
+            if module.startswith(_DEFAULT_KEY)
+        ]
+
     def take_fresh(self) -> list[Birth]:
         """The births since the last call, which are not durable yet."""
         with self._lock:
@@ -117,6 +129,13 @@ class Engine:
         """Forget all state; another engine may be made."""
         forget()
         Engine._running = None
+
+    def make_default_keys(self) -> None:
+        """AWS's own KMS keys that were there before are there again, to be asked for by their ids as well."""
+        for account, region, alias in self.births.default_keys():
+            from moto.kms.models import kms_backends
+
+            kms_backends[account][region].get_key_id_from_alias(alias)
 
     def known_place(self, service: str, account: str, region: str) -> Place | None:
         """What `place` has found before; unlike it, quick and safe on any thread."""
@@ -279,6 +298,28 @@ def _reproducible_births(module: Any) -> None:
 
     module.AccountSpecificBackend.__getitem__ = getitem
     module.AccountSpecificBackend.__init__ = init
+
+
+@adapt.adapter("moto.kms.models")
+def _reproducible_default_keys(module: Any) -> None:
+    """AWS's own keys (`alias/aws/elasticfilesystem`) are made when somebody first asks for one, maybe by a read:
+    each account and Region always has the same one, material included.
+    """
+    make = module.KmsBackend._generate_default_keys
+
+    def generate(self: Any, alias: str) -> Any:
+        engine = Engine._running
+        if engine is None:
+            return make(self, alias)
+        at = engine.births.moment(_DEFAULT_KEY + alias, self.account_id, self.region_name)
+        with moment.within(at):
+            made = make(self, alias)
+        engine.births.born(_DEFAULT_KEY + alias, self.account_id, self.region_name, at.time)
+        if made is not None:
+            self.keys[made].key_manager = "AWS"
+        return made
+
+    module.KmsBackend._generate_default_keys = generate
 
 
 @adapt.adapter("moto.core.responses")

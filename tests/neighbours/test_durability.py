@@ -319,3 +319,22 @@ async def _parameters(neighbours: Neighbours) -> set[str]:
 async def _key(kms: Client, spec: str, usage: str) -> str:
     made = await kms.create_key(KeySpec=spec, KeyUsage=usage)
     return str(made["KeyMetadata"]["KeyId"])
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["snapshot", "journal"])
+async def test_keys_of_awss_own_are_the_same_after_a_restart(tmp_path: Path, closed: bool) -> None:
+    """They come to be when somebody asks for their alias, which is a read."""
+    async with opened(tmp_path) as neighbours:
+        kms = connect(neighbours, "kms")
+        await kms.create_key()
+        key = (await kms.describe_key(KeyId="alias/aws/elasticfilesystem"))["KeyMetadata"]["Arn"]
+        sealed = (await kms.encrypt(KeyId=key, Plaintext=b"x"))["CiphertextBlob"]
+        if not closed:
+            await kms.create_alias(AliasName="alias/a", TargetKeyId=key)
+            shutil.copytree(tmp_path, tmp_path.with_name("killed"))
+    async with opened(tmp_path if closed else tmp_path.with_name("killed")) as neighbours:
+        kms = connect(neighbours, "kms")
+        assert (await kms.describe_key(KeyId=key))["KeyMetadata"]["KeyManager"] == "AWS"
+        assert (await kms.decrypt(CiphertextBlob=sealed))["Plaintext"] == b"x"
+        other = (await kms.describe_key(KeyId="alias/aws/elasticfilesystem"))["KeyMetadata"]["Arn"]
+        assert other == key
