@@ -98,6 +98,9 @@ class House:
         self.file_systems.on_bypass(self.fleet.retire)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
+        scaling, service = self.functions.scaling, "application-autoscaling"
+        self.neighbours.on_change(service, scaling.targets_changed)
+        self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)
         policies.add("lambda", self.functions.resource_policy)
         policies.add("elasticfilesystem", self.file_systems.resource_policy)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)

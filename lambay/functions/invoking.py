@@ -201,7 +201,7 @@ class Invoker:
         self._activity.began(target.name, unreserved=shared)
         outcome: Outcome | None = None
         if pool is not None:
-            pool.busy += 1
+            pool.begin()
         self._admission.begin(chosen.spec.key, chosen.codes)
         try:
             if chosen.access_point:
@@ -228,7 +228,7 @@ class Invoker:
             self._admission.leave(target.name.key, target.place, shared)
             self._admission.end(chosen.spec.key)
             if pool is not None:
-                pool.busy -= 1
+                pool.end()
         if pool is not None and outcome.error is not None:
             self._provisioning.replace_lost(pool)
         return Invoked(outcome, version.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lambay.aws import AWSError, Call
+from lambay.aws import AWSError, Call, Principal
 from lambay.functions.admission import ACCOUNT_CONCURRENCY, UNRESERVED_MINIMUM
 from lambay.functions.errors import conflict, function_not_found, invalid, missing
 from lambay.functions.names import FunctionName, is_version, parse
@@ -80,6 +80,17 @@ class ProvisionedOperations(Operations):
             for config in taken
         ]
         return paged("ProvisionedConcurrencyConfigs", shown, marker)
+
+    async def provision(self, account: str, region: str, function: str, qualifier: str, wanted: int) -> None:
+        """Set the provisioned concurrency on behalf of Application Auto Scaling. Raises AWSError."""
+        scaler = Principal("service", account, "lambda.application-autoscaling.amazonaws.com", "")
+        call = Call("", account, region, scaler, "lambda", "PutProvisionedConcurrencyConfig")
+        wish = {
+            "FunctionName": function,
+            "Qualifier": qualifier,
+            "ProvisionedConcurrentExecutions": wanted,
+        }
+        await self.put_provisioned_concurrency_config(call, wish)
 
     def _check_provisionable(self, name: FunctionName) -> None:
         """Raises ResourceNotFoundException for an unknown version or alias."""

@@ -20,6 +20,7 @@ from lambay.functions.ports import Fleet
 from lambay.functions.records import Provisioned, Version
 from lambay.functions.rendering import environment_key
 from lambay.functions.resources import Resources
+from lambay.functions.scaling import utilised
 from lambay.runtime import EnvironmentFailure, EnvironmentSpec
 
 _log = logging.getLogger(__name__)
@@ -32,12 +33,16 @@ SpecOf = Callable[[Version], Awaitable[EnvironmentSpec]]
 
 @dataclass(slots=True)
 class Pool:
-    """`ready` environments are initialised, `busy` of them at work. `failure` says why there are none."""
+    """`ready` environments are initialised, `busy` of them at work, `peak` at most since it was asked last.
+
+    `failure` says why there are none.
+    """
 
     version: Version
     wanted: int
     ready: int = 0
     busy: int = 0
+    peak: int = 0
     generation: int = 0
     failure: str = ""
     renewal: asyncio.Task[Any] | None = field(default=None, repr=False)
@@ -46,6 +51,14 @@ class Pool:
 
     def key(self) -> str:
         return f"{environment_key(self.version)}!{self.generation}"
+
+    def begin(self) -> None:
+        """One more of the environments is at work."""
+        self.busy += 1
+        self.peak = max(self.peak, self.busy)
+
+    def end(self) -> None:
+        self.busy -= 1
 
     def spec(self, of: EnvironmentSpec) -> EnvironmentSpec:
         """The version's spec as this pool's environments have it."""
@@ -105,6 +118,14 @@ class Provisioning:
             self._fleet.release(await self._fleet.acquire(pool.spec(await self.spec_of(pool.version))))
         except (AWSError, EnvironmentFailure) as error:
             _log.error("provisioned concurrency of %s: %s", pool.version.key, error)
+
+    def utilisation(self, config: Provisioned) -> float:
+        """The largest share of its environments that was at work since this was asked last."""
+        pools = self.pools(config)
+        share = utilised(sum(pool.peak for pool in pools), sum(pool.ready for pool in pools))
+        for pool in pools:
+            pool.peak = pool.busy
+        return share
 
     def pools(self, config: Provisioned) -> list[Pool]:
         return [pool for (key, _), pool in self._pools.items() if key == config.key]

@@ -384,6 +384,66 @@ class ScheduledRule(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.name}"
 
 
+class Tracking(msgspec.Struct, frozen=True):
+    """A target tracking policy on the utilisation of provisioned concurrency; cooldowns in seconds."""
+
+    name: str
+    target: float
+    out_cooldown: int = 0
+    in_cooldown: int = 0
+    only_out: bool = False
+
+
+class ScheduledScaling(msgspec.Struct, frozen=True):
+    """A scheduled action: bounds that a scalable target gets; rates count from `since`."""
+
+    arn: str
+    schedule: str
+    timezone: str
+    since: datetime
+    start: datetime | None = None
+    end: datetime | None = None
+    least: int | None = None
+    most: int | None = None
+
+
+class ScalableTarget(msgspec.Struct, frozen=True):
+    """Provisioned concurrency that Application Auto Scaling looks after; `resource` is `function:NAME:QUALIFIER`."""
+
+    account: str
+    region: str
+    resource: str
+    least: int
+    most: int
+    suspended_in: bool = False
+    suspended_out: bool = False
+    suspended_schedule: bool = False
+    policies: tuple[Tracking, ...] = ()
+    actions: tuple[ScheduledScaling, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.resource}"
+
+
+class ScalingActivity(msgspec.Struct, frozen=True):
+    """What Application Auto Scaling did; numbers are in order of time."""
+
+    account: str
+    region: str
+    number: str
+    resource: str
+    cause: str
+    description: str
+    began: datetime
+    status: str
+    message: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.number}"
+
+
 def revision() -> str:
     """A fresh RevisionId."""
     return str(uuid.uuid4())

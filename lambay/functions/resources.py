@@ -22,6 +22,8 @@ from lambay.functions.records import (
     Policy,
     Provisioned,
     RuntimeManagement,
+    ScalableTarget,
+    ScalingActivity,
     ScheduledRule,
     Version,
 )
@@ -47,6 +49,8 @@ class Resources:
         self.urls = store.collection("lambda.function-urls", FunctionUrl)
         self.code_signings = store.collection("lambda.code-signing-configs", CodeSigning)
         self.scheduled_rules = store.collection("lambda.scheduled-rules", ScheduledRule)
+        self.scalable_targets = store.collection("lambda.scalable-targets", ScalableTarget)
+        self.scaling_activities = store.collection("lambda.scaling-activities", ScalingActivity)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._listeners: list[Callable[[], None]] = []
 

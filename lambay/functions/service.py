@@ -33,6 +33,7 @@ from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.room import Room
 from lambay.functions.runtimes import Runtimes
+from lambay.functions.scaling import Scaling
 from lambay.functions.schedules import Schedules
 from lambay.functions.settings_operations import SettingsOperations
 from lambay.functions.streams import Streams
@@ -124,6 +125,7 @@ class Functions(
         self._streams = Streams(invoker)
         self._endpoint = endpoint
         self._schedules = Schedules(resources, neighbours, clock, self.deliver)
+        self.scaling = Scaling(resources, neighbours, clock, self.provision, self._provisioning.utilisation)
         self._pollers = QueuePollers(resources, invoker, neighbours, clock)
 
     async def start(self) -> None:
@@ -132,6 +134,7 @@ class Functions(
         self._provisioning.start()
         await self._room.queue.start()
         self._schedules.start()
+        self.scaling.start()
         for mapping in self._resources.event_sources:
             if mapping.enabled:
                 self._pollers.start(mapping)
@@ -142,6 +145,7 @@ class Functions(
         await self._mounting.stop()
         await self._pollers.stop_all()
         await self._schedules.stop()
+        await self.scaling.stop()
         await self._provisioning.stop()
         await self._room.queue.stop()
         await self._room.lifecycle.stop()

@@ -81,6 +81,9 @@ class Server:
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
+        scaling, service = self.functions.scaling, "application-autoscaling"
+        self.neighbours.on_change(service, scaling.targets_changed)
+        self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)
         self.alarms = FakeAlarms()
         self.deployments = Deployments(self.store, self.ask, clock, self.alarms)
         services = (self.functions, self.deployments)
