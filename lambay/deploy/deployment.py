@@ -1,0 +1,679 @@
+"""One operation on one stack: resources made, changed and removed over the graph, side by side.
+
+Everything is written before and after each step, so that a deployment that was cut off can be taken up: what had been
+begun is found again by `ResourceType.find`, and the stack rolls back (`Deployment.recover`).
+
+Statuses follow the CloudFormation User Guide, "Stack status codes".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import uuid
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from lambay.aws import AWSError
+from lambay.deploy import policies
+from lambay.deploy.book import Book
+from lambay.deploy.planning import Plan, dynamic, resolved_outputs
+from lambay.deploy.records import Output, Physical, Resource, Stack
+from lambay.deploy.template.errors import faulty
+from lambay.deploy.template.functions import resolve
+from lambay.deploy.template.template import Resource as Declared
+from lambay.deploy.types.base import At, Call, Made, Nested, ResourceType, Signals
+from lambay.deploy.types.cloudformation import failed
+from lambay.deploy.types.registry import resource_type
+
+_log = logging.getLogger("lambay.deploy")
+_INTERRUPTED = "The server was stopped while this was under way."
+CANCELLED = "Resource creation cancelled"
+
+
+class Stop(Exception):
+    """The operation is over as far as this resource is concerned: another one failed."""
+
+
+class Deployment:
+    """`call` is the API as the stack's principal; `alarming` names an alarm that a rollback trigger watches."""
+
+    def __init__(
+        self,
+        book: Book,
+        stack: Stack,
+        plan: Plan,
+        call: Call,
+        signals: Signals,
+        nested: Nested,
+        alarming: Callable[[Stack], str | None] = lambda stack: None,
+    ) -> None:
+        self._book = book
+        self._key = stack.key
+        self._plan = plan
+        self._call = call
+        self._signals = signals
+        self._nested = nested
+        self._alarming = alarming
+        self._failures: list[str] = []
+        self.cancelled = ""
+
+    @property
+    def stack(self) -> Stack:
+        return self._book.stacks[self._key]
+
+    @property
+    def records(self) -> dict[str, Resource]:
+        return self._book.of(self.stack)
+
+    # -- the operations ------------------------------------------------------------------------------------
+
+    async def create(self) -> None:
+        if not await self._converge():
+            await self._create_failed()
+            return
+        try:
+            outputs = self._outputs()
+        except AWSError as error:
+            await self._create_failed(error.message)
+            return
+        trigger = self._alarming(self.stack)
+        if trigger is not None:
+            await self._create_failed(f"Rollback trigger {trigger} is in ALARM.")
+            return
+        await self._commit_resources()
+        await self._tell("CREATE_COMPLETE", outputs=outputs, imports=self._imports())
+
+    async def _create_failed(self, because: str = "") -> None:
+        reason = because or self._said("create")
+        mode = "DO_NOTHING" if self.stack.disable_rollback else self.stack.on_failure
+        if mode == "DO_NOTHING":
+            await self._tell("CREATE_FAILED", reason)
+        elif mode == "DELETE":
+            await self._tell("DELETE_IN_PROGRESS", reason)
+            await self.delete()
+        else:
+            await self._tell("ROLLBACK_IN_PROGRESS", f"{reason} Rollback requested by user.")
+            await self.roll_back_creation()
+
+    async def roll_back_creation(self) -> None:
+        if await self._remove(self.records.values(), creating=True):
+            await self._tell("ROLLBACK_COMPLETE", outputs=(), imports=())
+        else:
+            await self._tell("ROLLBACK_FAILED", self._said("delete"))
+
+    async def update(self) -> None:
+        converged = await self._may_remove() and await self._converge()
+        outputs: tuple[Output, ...] = ()
+        because = self.cancelled
+        if converged and not because:
+            try:
+                outputs = self._outputs()
+            except AWSError as error:
+                because = error.message
+            trigger = self._alarming(self.stack)
+            if trigger is not None:
+                because = f"Rollback trigger {trigger} is in ALARM."
+        if not converged or because:
+            reason = because or self._said("update")
+            if self.stack.disable_rollback:
+                await self._tell("UPDATE_FAILED", reason)
+                return
+            await self._tell("UPDATE_ROLLBACK_IN_PROGRESS", reason)
+            await self.roll_back_update()
+            return
+        await self._tell(
+            "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", outputs=outputs, imports=self._imports(), before=None
+        )
+        await self.clean_up()
+
+    async def _may_remove(self) -> bool:
+        """Whether the stack's policy lets go what the new template does without."""
+        present = set(self._plan.present())
+        policy = self.stack.policy_during_update or self.stack.policy
+        for record in self.records.values():
+            refused = policies.refusal(policy, "Update:Delete", record.name, record.type)
+            if record.name not in present and refused is not None:
+                await self._failed(replace(record, before=record.now), "UPDATE_FAILED", failed(refused))
+        return not self._failures
+
+    async def clean_up(self) -> None:
+        """What the new template does without is removed; what cannot be is left, as in CloudFormation."""
+        present = set(self._plan.present())
+        records = self.records
+        for record in records.values():
+            if record.name in present and record.before is not None and record.before.id != record.now.id:
+                await self._write(
+                    replace(record, retired=(*record.retired, record.before), before=None, touched=False)
+                )
+            elif record.name in present and (record.touched or record.before is not None):
+                await self._write(replace(record, before=None, touched=False))
+        await self._remove(self.records.values(), keep=present)
+        await self._tell("UPDATE_COMPLETE")
+
+    async def roll_back_update(self) -> None:
+        """Back to `before`: what was changed in place is changed back, what was replaced is taken up again."""
+        self._failures.clear()
+        records = {name: record for name, record in self.records.items() if record.touched}
+        skip = set(self.stack.skip)
+        waits = {name: [need for need in record.needs if need in records] for name, record in records.items()}
+        await self._over(waits, lambda name: self._restore(name, skip))
+        if self._failures:
+            await self._tell("UPDATE_ROLLBACK_FAILED", self._said("update"))
+            return
+        before = self.stack.before
+        shape = self.stack.shape if before is None else before
+        await self._tell("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS", shape=shape, before=None)
+        await self.clean_up_rollback()
+
+    async def clean_up_rollback(self) -> None:
+        kept = {
+            name for name, record in self.records.items() if not record.touched or record.before is not None
+        }
+        for record in self.records.values():
+            if record.name in kept and record.touched:
+                await self._write(replace(record, before=None, touched=False))
+        await self._remove(self.records.values(), keep=kept, creating=True)
+        await self._tell("UPDATE_ROLLBACK_COMPLETE", skip=())
+
+    async def delete(self) -> None:
+        self._failures.clear()
+        if await self._remove(self.records.values(), deleting=True):
+            await self._tell("DELETE_COMPLETE", deleted=self._book.clock.time(), outputs=(), imports=())
+        else:
+            await self._tell("DELETE_FAILED", self._said("delete"))
+
+    async def recover(self) -> None:
+        """Take up what a stop of the server cut off."""
+        status = self.stack.status
+        if status == "CREATE_IN_PROGRESS":
+            await self._interrupted("CREATE_FAILED")
+            await self._create_failed(_INTERRUPTED)
+        elif status == "ROLLBACK_IN_PROGRESS":
+            await self.roll_back_creation()
+        elif status == "DELETE_IN_PROGRESS":
+            await self.delete()
+        elif status == "UPDATE_IN_PROGRESS":
+            await self._interrupted("UPDATE_FAILED")
+            await self._tell("UPDATE_ROLLBACK_IN_PROGRESS", _INTERRUPTED)
+            await self.roll_back_update()
+        elif status == "UPDATE_ROLLBACK_IN_PROGRESS":
+            await self.roll_back_update()
+        elif status == "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS":
+            await self.clean_up()
+        elif status == "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS":
+            await self.clean_up_rollback()
+
+    async def _interrupted(self, status: str) -> None:
+        for record in self.records.values():
+            if record.status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+                await self._book.tell(self.stack, replace(record, status=status, reason=_INTERRUPTED))
+
+    # -- towards a template --------------------------------------------------------------------------------
+
+    async def _converge(self) -> bool:
+        """Make and change what the plan wants; False where something failed."""
+        self._failures.clear()
+        present = self._plan.present()
+        waits = self._plan.template.dependencies(present)
+        await self._over({name: list(waits[name]) for name in present}, self._settle)
+        return not self._failures and not self.cancelled
+
+    async def _over(
+        self, waits: Mapping[str, Collection[str]], work: Callable[[str], Coroutine[Any, Any, None]]
+    ) -> None:
+        """`work` on each name once all that it waits for is done; after a failure nothing new is begun."""
+        tasks: dict[str, asyncio.Task[None]] = {}
+
+        async def one(name: str) -> None:
+            for need in waits[name]:
+                if need in tasks:
+                    await tasks[need]
+            if self._failures or self.cancelled:
+                raise Stop
+            await work(name)
+
+        async with asyncio.TaskGroup() as group:
+            for name in waits:
+                tasks[name] = group.create_task(self._alone(one(name)))
+
+    async def _alone(self, work: Coroutine[Any, Any, None]) -> None:
+        """Failures are written down where they happen; here they only keep others from being begun."""
+        try:
+            await work
+        except Stop:
+            return
+
+    async def _settle(self, name: str) -> None:
+        declared = self._plan.template.resources[name]
+        record = self.records.get(name)
+        entry = resource_type(declared.type)
+        try:
+            properties = await self._properties(declared, entry)
+            faults = entry.faults(properties)
+            if faults:
+                raise failed(
+                    f"Properties validation failed for resource {name} with message:\n" + "\n".join(faults)
+                )
+        except AWSError as error:
+            blank = record or self._blank(declared, {})
+            status = "CREATE_FAILED" if record is None else "UPDATE_FAILED"
+            await self._failed(
+                replace(blank, touched=True, before=record.now if record else None), status, error
+            )
+            return
+        if record is None:
+            await self._make(self._blank(declared, properties), entry)
+            return
+        record = self._noted(record, declared)
+        if properties == record.now.properties and not entry.always_updates:
+            await self._write(record)
+            return
+        refused = self._refused(record, entry, properties)
+        if refused is not None:
+            await self._failed(replace(record, before=record.now), "UPDATE_FAILED", failed(refused))
+        elif entry.replaced_by(record.now.properties, properties):
+            await self._replace(record, entry, properties)
+        else:
+            await self._change(record, entry, properties)
+
+    def _refused(self, record: Resource, entry: ResourceType, properties: dict[str, Any]) -> str | None:
+        """What the stack's policy says against a change."""
+        stack = self.stack
+        replacing = entry.replaced_by(record.now.properties, properties)
+        action = "Update:Replace" if replacing else "Update:Modify"
+        policy = stack.policy_during_update or stack.policy
+        return policies.refusal(policy, action, record.name, record.type)
+
+    def _blank(self, declared: Declared, properties: dict[str, Any]) -> Resource:
+        made = Resource(
+            name=declared.name,
+            type=declared.type,
+            status="CREATE_IN_PROGRESS",
+            now=Physical(token=_token(), properties=properties),
+            touched=True,
+        )
+        return self._noted(made, declared)
+
+    def _noted(self, record: Resource, declared: Declared) -> Resource:
+        """What a record keeps of the template for later operations."""
+        return replace(
+            record,
+            needs=tuple(sorted(declared.references & set(self._plan.template.resources) - {declared.name})),
+            deletion_policy=declared.deletion_policy,
+            update_replace_policy=declared.update_replace_policy,
+        )
+
+    async def _properties(self, declared: Declared, entry: ResourceType) -> dict[str, Any]:
+        scope = self._plan.within(self._ref, self._attribute)
+        properties = await dynamic(resolve(dict(declared.properties), scope), self._call)
+        schema = entry.schema
+        if schema is not None:
+            properties = schema.tagged(properties, self._plan.tags)
+        return entry.coerce(properties)
+
+    def _ref(self, name: str) -> str:
+        record = self._book.resources.get(f"{self._key}/{name}")
+        if record is None or not record.now.id:
+            raise faulty(f"the resource {name} is not there: its condition is false")
+        return record.now.id
+
+    def _attribute(self, name: str, attribute: str) -> Any:
+        record = self._book.resources.get(f"{self._key}/{name}")
+        if record is None or not record.now.id:
+            raise faulty(f"the resource {name} is not there: its condition is false")
+        found = record.now.attributes
+        if attribute in found:
+            return found[attribute]
+        first, dot, rest = attribute.partition(".")
+        if dot and isinstance(found.get(first), Mapping) and rest in found[first]:
+            return found[first][rest]
+        raise faulty(f"resource {name} does not support attribute type {attribute} in Fn::GetAtt")
+
+    async def _make(self, record: Resource, entry: ResourceType) -> None:
+        await self._book.tell(self.stack, record)
+        await self._warn(record, entry)
+        await self._finish(
+            record, entry.create(self._at(record, record.now), record.now.properties), "CREATE"
+        )
+
+    async def _replace(self, record: Resource, entry: ResourceType, properties: dict[str, Any]) -> None:
+        reason = "Requested update requires the creation of a new physical resource; hence creating one."
+        await self._book.tell(
+            self.stack,
+            replace(record, status="UPDATE_IN_PROGRESS", reason=reason, before=record.now, touched=True),
+        )
+        record = replace(
+            record,
+            before=record.now,
+            now=Physical(token=_token(), properties=properties),
+            touched=True,
+            status="UPDATE_IN_PROGRESS",
+            reason=reason,
+        )
+        await self._book.tell(self.stack, record, quiet=True)
+        await self._warn(record, entry)
+        await self._finish(record, entry.create(self._at(record, record.now), properties), "UPDATE")
+
+    async def _change(self, record: Resource, entry: ResourceType, properties: dict[str, Any]) -> None:
+        before = record.now
+        record = replace(
+            record,
+            before=before,
+            now=replace(before, properties=properties),
+            touched=True,
+            status="UPDATE_IN_PROGRESS",
+            reason="",
+        )
+        await self._book.tell(self.stack, record)
+        await self._warn(record, entry)
+        at = self._at(record, before)
+        await self._finish(record, entry.update(at, before.id, properties, before.properties), "UPDATE")
+
+    async def _finish(self, record: Resource, work: Coroutine[Any, Any, Made], verb: str) -> None:
+        try:
+            made = await work
+        except AWSError as error:
+            await self._failed(record, f"{verb}_FAILED", error)
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            _log.exception("%s %s of %s broke", verb, record.type, record.name)
+            await self._failed(
+                record, f"{verb}_FAILED", failed(f"An internal error occurred: {type(error).__name__}")
+            )
+            return
+        now = replace(record.now, id=made.id, attributes=dict(made.attributes), type=record.type)
+        done = replace(record, now=now, status=f"{verb}_COMPLETE", reason="")
+        if not record.now.id:
+            begun = replace(done, status=f"{verb}_IN_PROGRESS", reason="Resource creation Initiated")
+            await self._book.tell(self.stack, begun)
+        await self._book.tell(self.stack, done)
+
+    async def _failed(self, record: Resource, status: str, error: AWSError) -> None:
+        physical = error.members.get("physical")
+        now = replace(record.now, id=physical) if physical and not record.now.id else record.now
+        self._failures.append(record.name)
+        reason = f"{_reason(error)}{self._advice(record, error)}"
+        await self._book.tell(
+            self.stack, replace(record, now=now, status=status, reason=reason, touched=True)
+        )
+
+    def _advice(self, record: Resource, error: AWSError) -> str:
+        """EFS's well-known trap: nothing in a function's properties makes it wait for the mount targets."""
+        if record.type != "AWS::Lambda::Function" or "FileSystemConfigs" not in record.now.properties:
+            return ""
+        if "mount target" not in error.message.lower():
+            return ""
+        targets = [
+            one.name for one in self._plan.template.resources.values() if one.type == "AWS::EFS::MountTarget"
+        ]
+        missing = [name for name in targets if name not in record.needs]
+        if not missing:
+            return ""
+        return (
+            f" A function does not wait for mount targets by itself: add to {record.name} "
+            f"DependsOn: [{', '.join(missing)}]."
+        )
+
+    async def _warn(self, record: Resource, entry: ResourceType) -> None:
+        for warning in entry.warnings(record.now.properties):
+            await self._book.note(
+                self.stack, record.name, record.now.id, record.type, record.status, f"Warning: {warning}"
+            )
+
+    # -- back to what was ----------------------------------------------------------------------------------
+
+    async def _restore(self, name: str, skip: Collection[str]) -> None:
+        record = self.records[name]
+        before = record.before
+        if before is None or name in skip:
+            return
+        if before.id != record.now.id:
+            retired = (*record.retired, record.now)
+            restored = replace(record, now=before, retired=retired, status="UPDATE_COMPLETE", reason="")
+            await self._book.tell(self.stack, restored)
+            return
+        if before.properties == record.now.properties:
+            await self._book.tell(
+                self.stack, replace(record, now=before, status="UPDATE_COMPLETE", reason="")
+            )
+            return
+        entry = resource_type(record.type)
+        await self._book.tell(self.stack, replace(record, status="UPDATE_IN_PROGRESS", reason=""))
+        try:
+            made = await entry.update(
+                self._at(record, before), before.id, before.properties, record.now.properties
+            )
+        except AWSError as error:
+            self._failures.append(name)
+            await self._book.tell(self.stack, replace(record, status="UPDATE_FAILED", reason=_reason(error)))
+            return
+        retired = record.retired
+        if made.id != before.id:
+            retired = (*retired, record.now)
+        back = replace(before, id=made.id, attributes=dict(made.attributes) or before.attributes)
+        await self._book.tell(
+            self.stack, replace(record, now=back, retired=retired, status="UPDATE_COMPLETE", reason="")
+        )
+
+    # -- taking away ---------------------------------------------------------------------------------------
+
+    async def _remove(
+        self,
+        records: Iterable[Resource],
+        *,
+        keep: Collection[str] = (),
+        creating: bool = False,
+        deleting: bool = False,
+    ) -> bool:
+        """Remove those that are not in `keep`, and what the kept ones have put aside; False where one stays.
+
+        What depends on another goes first. `creating` is the rollback of what made them.
+        """
+        self._failures.clear()
+        self.cancelled = ""
+        listed = {record.name: record for record in records}
+        waits: dict[str, list[str]] = {name: [] for name in listed}
+        for dependent in listed.values():
+            for need in dependent.needs:
+                if need in waits:
+                    waits[need].append(dependent.name)
+
+        async def one(name: str) -> None:
+            record = listed[name]
+            for aside in record.retired:
+                await self._retire(record, aside, replaced=True, creating=creating)
+            if name not in keep:
+                await self._retire(record, record.now, replaced=False, creating=creating, deleting=deleting)
+
+        # A failure does not keep unrelated ones from going.
+        await self._every(waits, one)
+        return not self._failures
+
+    async def _every(
+        self, waits: Mapping[str, Collection[str]], work: Callable[[str], Coroutine[Any, Any, None]]
+    ) -> None:
+        tasks: dict[str, asyncio.Task[None]] = {}
+
+        async def one(name: str) -> None:
+            for need in waits[name]:
+                await tasks[need]
+            if not any(need in self._failures for need in waits[name]):
+                await work(name)
+            else:
+                self._failures.append(name)
+
+        async with asyncio.TaskGroup() as group:
+            for name in waits:
+                tasks[name] = group.create_task(one(name))
+
+    async def _retire(
+        self, record: Resource, physical: Physical, *, replaced: bool, creating: bool, deleting: bool = False
+    ) -> None:
+        policy = record.update_replace_policy if replaced and not creating else record.deletion_policy
+        made_now = creating and (record.before is None or replaced)
+        kept = (policy in ("Retain", "Snapshot") and physical.id) or (
+            policy == "RetainExceptOnCreate" and not made_now
+        )
+        if made_now and self.stack.retain_except_on_create:
+            kept = False
+        if replaced and creating:
+            # Rolled back: the new thing goes whatever the policy says of the old one.
+            kept = False
+        if record.name in self.stack.retain and deleting:
+            kept = True
+        if kept:
+            await self._away(record, physical, "DELETE_SKIPPED", "", replaced=replaced)
+            return
+        entry = resource_type(record.type)
+        at = self._at(record, physical)
+        try:
+            ids = [physical.id] if physical.id else await self._found(record, entry, at, physical)
+            if ids:
+                leaving = replace(record, status="DELETE_IN_PROGRESS", reason="")
+                await self._book.tell(self.stack, leaving, physical=ids[0], quiet=replaced)
+                if replaced:
+                    await self._book.note(self.stack, record.name, ids[0], record.type, "DELETE_IN_PROGRESS")
+            for id in ids:
+                await entry.delete(at, id, physical.properties)
+        except AWSError as error:
+            if replaced:
+                await self._book.note(
+                    self.stack, record.name, physical.id, record.type, "DELETE_FAILED", _reason(error)
+                )
+                return
+            self._failures.append(record.name)
+            await self._book.tell(self.stack, replace(record, status="DELETE_FAILED", reason=_reason(error)))
+            return
+        await self._away(record, physical, "DELETE_COMPLETE", "", replaced=replaced)
+
+    async def _away(
+        self, record: Resource, physical: Physical, status: str, reason: str, *, replaced: bool
+    ) -> None:
+        current = self.records.get(record.name, record)
+        if replaced:
+            left = tuple(
+                one for one in current.retired if one.token != physical.token or one.id != physical.id
+            )
+            await self._write(replace(current, retired=left, status=record.status, reason=record.reason))
+            await self._book.note(self.stack, record.name, physical.id, record.type, status, reason)
+            return
+        await self._book.tell(self.stack, replace(current, status=status, reason=reason))
+        await self._book.forget(self.stack, current)
+
+    async def _found(self, record: Resource, entry: ResourceType, at: At, physical: Physical) -> list[str]:
+        """What an interrupted or failed creation may have left."""
+        known = {one.id for one in (record.now, *record.retired) if one.id}
+        if record.before is not None:
+            known.add(record.before.id)
+        return [id for id in await entry.find(at, physical.properties) if id not in known]
+
+    # -- small things --------------------------------------------------------------------------------------
+
+    def _at(self, record: Resource, physical: Physical) -> At:
+        stack = self.stack
+        return At(
+            aws=self._call,
+            account=stack.account,
+            region=stack.region,
+            stack=stack.name,
+            stack_arn=stack.arn,
+            resource=record.name,
+            type_name=record.type,
+            token=physical.token or record.now.token,
+            changed=self._book.store.next_commit,
+            signals=self._signals,
+            nested=self._nested,
+        )
+
+    def _outputs(self) -> tuple[Output, ...]:
+        scope = self._plan.within(self._ref, self._attribute)
+        made = tuple(
+            Output(key=key, value=value, description=description, export=export)
+            for key, value, description, export in resolved_outputs(self._plan, scope)
+        )
+        stack = self.stack
+        for output in made:
+            if output.export is None:
+                continue
+            for name, _, owner in self._book.exports(stack.account, stack.region):
+                if name == output.export and owner.arn != stack.arn:
+                    raise failed(
+                        f"Export with name {name} is already exported by stack {owner.name}. "
+                        "Rollback requested by user."
+                    )
+        new = {output.export: output.value for output in made}
+        for output in stack.outputs:
+            if output.export is not None and new.get(output.export) != output.value:
+                users = [one.name for one in self._book.importers(stack.account, stack.region, output.export)]
+                if users:
+                    what = "updated" if output.export in new else "deleted"
+                    raise failed(
+                        f"Export {output.export} cannot be {what} as it is in use by {' and '.join(users)}"
+                    )
+        return made
+
+    def _imports(self) -> tuple[str, ...]:
+        return tuple(sorted(self._plan.scope.imported))
+
+    async def _commit_resources(self) -> None:
+        changes = [
+            self._book.resources.put(f"{self._key}/{name}", replace(record, before=None, touched=False))
+            for name, record in self.records.items()
+        ]
+        await self._book.store.commit(*changes)
+
+    async def _write(self, record: Resource) -> None:
+        await self._book.store.commit(self._book.resources.put(f"{self._key}/{record.name}", record))
+
+    async def _tell(self, status: str, reason: str = "", **changes: Any) -> None:
+        updated = {} if status.endswith("IN_PROGRESS") else {"updated": self._book.clock.time()}
+        if status in ("CREATE_COMPLETE", "CREATE_FAILED", "ROLLBACK_COMPLETE", "DELETE_COMPLETE"):
+            updated = {}
+        await self._book.tell_stack(self.stack, status, reason, **updated, **changes)
+
+    def _said(self, verb: str) -> str:
+        if self.cancelled:
+            return self.cancelled
+        names = ", ".join(dict.fromkeys(self._failures))
+        return f"The following resource(s) failed to {verb}: [{names}]."
+
+
+def _token() -> str:
+    return secrets.token_hex(16)
+
+
+_HANDLER_CODES = (
+    ("AccessDenied", "AccessDenied"),
+    ("UnauthorizedOperation", "AccessDenied"),
+    ("NotFound", "NotFound"),
+    ("NoSuch", "NotFound"),
+    ("AlreadyExists", "AlreadyExists"),
+    ("EntityAlreadyExists", "AlreadyExists"),
+    ("Conflict", "ResourceConflict"),
+    ("Limit", "ServiceLimitExceeded"),
+    ("Throttl", "Throttling"),
+    ("Validation", "InvalidRequest"),
+    ("Invalid", "InvalidRequest"),
+    ("BadRequest", "InvalidRequest"),
+)
+
+
+def _reason(error: AWSError) -> str:
+    """As a resource handler reports it."""
+    if error.code == "GeneralServiceException":
+        return error.message
+    if error.code == "ValidationError" and error.message.startswith("Template error"):
+        return error.message
+    code = next(
+        (meaning for part, meaning in _HANDLER_CODES if part in error.code), "GeneralServiceException"
+    )
+    return (
+        f'Resource handler returned message: "{error.message} (Error Code: {error.code})" '
+        f"(RequestToken: {uuid.uuid4()}, HandlerErrorCode: {code})"
+    )
