@@ -114,7 +114,7 @@ class House:
         )
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.deployments = Deployments(self.store, self._ask, self.clock)
-        self.stacks = Stacks(self.store, self._call, self.identity, self.alarms, settings, self.clock)
+        self.stacks = Stacks(self.store, self._ask, self.identity, self.alarms, settings, self.clock)
         services = (
             self.functions,
             self.file_systems,
@@ -165,6 +165,8 @@ class House:
         house.registry.start()
         stack.push_async_callback(house.deployments.stop)
         await house.deployments.start()
+        stack.push_async_callback(house.stacks.stop)
+        await house.stacks.start()
         stack.push_async_callback(house._outside.stop)
         _calm_the_collector()
         bound.listen(2048)
