@@ -69,7 +69,11 @@ class LogGroups(LogsOperations):
             schema.doom_group(connection, group)
 
         await self._store.remove(delete)
+        await self._filters_gone()
         return {}
+
+    async def _filters_gone(self) -> None:
+        """A group has gone with its filters."""
 
     async def describe_log_groups(self, call: Call, input: Input) -> Output:
         prefix, pattern = input.get("logGroupNamePrefix"), input.get("logGroupNamePattern")
@@ -245,7 +249,7 @@ def _described(group: Group) -> Output:
     described: Output = {
         "logGroupName": group.key.name,
         "creationTime": group.created_ms,
-        "metricFilterCount": 0,
+        "metricFilterCount": group.metric_filters,
         "arn": f"{group.key.arn}:*",
         "storedBytes": group.stored_bytes,
         "logGroupClass": group.log_class,

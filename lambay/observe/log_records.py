@@ -42,6 +42,7 @@ class Group:
     protected: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     stored_bytes: int = 0
+    metric_filters: int = 0
 
     def oldest_kept_ms(self, now_ms: int) -> int:
         """Events before this time have expired."""

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 
+from lambay.observe.log_filters import MIGRATION as FILTERS
 from lambay.observe.log_records import DAY_MS, Batch, Group, GroupKey, Stream, event_bytes
 
 MIGRATIONS = (
@@ -53,6 +54,7 @@ MIGRATIONS = (
         stream_id INTEGER
     )
     """,
+    FILTERS,
 )
 
 # One statement holds the interpreter's lock once, however many rows it has: a busy event loop would else slow
@@ -63,7 +65,8 @@ _LAST_CHARACTER = "\U0010ffff"
 
 _GROUP = (
     "SELECT id, account, region, name, created_ms, log_class, retention_days, kms_key_id, protected, tags, "
-    "stored_bytes FROM log_groups "
+    "stored_bytes, (SELECT count(*) FROM log_filters WHERE group_id = log_groups.id AND kind = 'metric') "
+    "FROM log_groups "
 )
 _STREAM = (
     "SELECT id, group_id, name, created_ms, first_ms, last_ms, last_ingestion_ms, "
@@ -96,7 +99,20 @@ def groups_of(
 
 
 def _group(row: Sequence[object]) -> Group:
-    number, account, region, name, created, log_class, retention, kms_key, protected, tags, stored = row
+    (
+        number,
+        account,
+        region,
+        name,
+        created,
+        log_class,
+        retention,
+        kms_key,
+        protected,
+        tags,
+        stored,
+        filters,
+    ) = row
     return Group(
         id=number,  # type: ignore[arg-type]
         key=GroupKey(account, region, name),  # type: ignore[arg-type]
@@ -107,6 +123,7 @@ def _group(row: Sequence[object]) -> Group:
         protected=bool(protected),
         tags=json.loads(tags),  # type: ignore[arg-type]
         stored_bytes=stored,  # type: ignore[arg-type]
+        metric_filters=filters,  # type: ignore[arg-type]
     )
 
 
@@ -229,6 +246,7 @@ def last_event_id(connection: sqlite3.Connection) -> int:
 def doom_group(connection: sqlite3.Connection, group: Group) -> None:
     """The group is gone at once; `purge` removes what it held."""
     connection.execute("INSERT INTO doomed (group_id) VALUES (?)", (group.id,))
+    connection.execute("DELETE FROM log_filters WHERE group_id = ?", (group.id,))
     connection.execute("DELETE FROM log_groups WHERE id = ?", (group.id,))
 
 
@@ -305,5 +323,5 @@ def next_expiry_ms(connection: sqlite3.Connection) -> int | None:
 
 def clear(connection: sqlite3.Connection) -> None:
     """Forget every group, stream and event."""
-    for table in ("log_events", "log_streams", "log_groups", "doomed"):
+    for table in ("log_events", "log_streams", "log_groups", "doomed", "log_filters", "query_definitions"):
         connection.execute(f"DELETE FROM {table}")

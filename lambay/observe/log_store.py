@@ -43,6 +43,7 @@ class LogStore:
         self._database = Database(path, schema.MIGRATIONS)
         self._readers = Readers(path, _READERS, "log reader")
         self._tails = Tails()
+        self._listeners: list[Callable[[Batch], None]] = []
         self._next_id = self._database.run_blocking(schema.last_event_id) + 1
         self._pending: deque[Batch] = deque()
         self._pending_bytes = 0
@@ -90,7 +91,7 @@ class LogStore:
         batch = self._number(group, stream, kept)
         self._pending.append(batch)
         self._pending_bytes += sum(event_bytes(message) for _, message in kept)
-        self._tails.publish(batch)
+        self._publish(batch)
         if self._pending_bytes > _PENDING_BYTES:
             await self.flush()
         elif self._linger is None:
@@ -121,7 +122,7 @@ class LogStore:
             admitted = await self.change(work)
         finally:
             self._putting.discard(batch.first_id)
-        self._tails.publish(batch.part(admitted))
+        self._publish(batch.part(admitted))
         return admitted
 
     async def change(self, work: Callable[[sqlite3.Connection], R]) -> R:
@@ -163,6 +164,18 @@ class LogStore:
     async def clear(self) -> None:
         """Forget everything."""
         await self.remove(schema.clear)
+
+    def on_batch(self, listener: Callable[[Batch], None]) -> None:
+        """Have `listener` called in the event loop with all events that are written from now on."""
+        self._listeners.append(listener)
+
+    def _publish(self, batch: Batch) -> None:
+        self._tails.publish(batch)
+        for listener in self._listeners:
+            try:
+                listener(batch)
+            except Exception:
+                _log.exception("a listener failed on events of %s", batch.group.name)
 
     def _number(self, group: GroupKey, stream: str, events: Sequence[tuple[int, str]]) -> Batch:
         batch = Batch(group, stream, self.now_ms(), self._next_id, events)

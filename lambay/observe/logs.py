@@ -13,32 +13,65 @@ from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.observe.log_errors import invalid
 from lambay.observe.log_events import LogEvents, read_pattern
+from lambay.observe.log_filter_operations import LogFilters
 from lambay.observe.log_following import Interest, LiveTail, follow
 from lambay.observe.log_groups import LogGroups
+from lambay.observe.log_metrics import LogMetrics
 from lambay.observe.log_records import Event, GroupKey
 from lambay.observe.log_store import LogStore
 from lambay.observe.log_streams import LogStreams
+from lambay.observe.log_subscriptions import Deliver, LogSubscriptions
+from lambay.observe.metrics.service import Metrics
 from lambay.settings import Settings
 
 
-class Logs(LogGroups, LogStreams, LogEvents, LiveTail):
-    """Follows the Amazon CloudWatch Logs API Reference; `path` is logs.db."""
+class Logs(LogGroups, LogStreams, LogEvents, LogFilters, LiveTail):
+    """Follows the Amazon CloudWatch Logs API Reference; `path` is logs.db.
 
-    def __init__(self, path: Path, clock: Clock, settings: Settings) -> None:
+    `metrics` get what metric filters and the embedded metric format make of events.
+    """
+
+    def __init__(self, path: Path, clock: Clock, settings: Settings, metrics: Metrics | None = None) -> None:
         super().__init__(LogStore(path, clock))
         self._settings = settings
+        self._subscriptions = LogSubscriptions()
+        self._store.on_batch(self._subscriptions.take)
+        self._log_metrics: LogMetrics | None = None
+        if metrics is not None:
+            self._log_metrics = LogMetrics(metrics, clock)
+            self._store.on_batch(self._log_metrics.take)
+
+    def deliver_to(self, deliver: Deliver | None) -> None:
+        """Who queues events for functions that subscription filters send to; None: nobody any more."""
+        self._subscriptions.deliver = deliver
 
     async def start(self) -> None:
         """Begin to remove events that expire."""
+        await self._load_filters()
+        if self._log_metrics is not None:
+            self._log_metrics.start()
         await self._store.start()
 
     async def close(self) -> None:
         """Make what was written durable, end those who follow, close the file."""
+        await self.settle()
+        if self._log_metrics is not None:
+            await self._log_metrics.stop()
         await self._store.close()
+
+    async def settle(self) -> None:
+        """Until what filters make of the events so far is with metrics and functions."""
+        await self._subscriptions.flush()
+        if self._log_metrics is not None:
+            await self._log_metrics.flush()
 
     async def reset(self) -> None:
         """Forget every group, stream and event."""
         await self._store.clear()
+        await self._load_filters()
+
+    async def _filters_gone(self) -> None:
+        await self._load_filters()
 
     async def write(
         self, account: str, region: str, group: str, stream: str, events: Sequence[tuple[int, str]]
