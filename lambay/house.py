@@ -23,12 +23,13 @@ from lambay.deploy import Stacks
 from lambay.deployments import Deployments
 from lambay.efs import FileSystems
 from lambay.efs.host_mounts import HostMounts
+from lambay.explain import Explainer
 from lambay.fsd import Fsd
 from lambay.functions import Functions
 from lambay.functions.requirements import CANNOT_ASSUME
 from lambay.functions.urls import AUTH_TYPE_KEY, URL_ACTIONS, URL_KEYS
 from lambay.http import Request, Response
-from lambay.identity import Identity, MountPermits, PoliciesByService, SecurityTokens, ServiceAccess
+from lambay.identity import Identity, Keys, MountPermits, PoliciesByService, SecurityTokens, ServiceAccess
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
@@ -72,7 +73,8 @@ class House:
             write_log=self.logs.write,
             serve_endpoint=self._serve_inside,
         )
-        self.mount_permits = MountPermits(self.identity, self.clock)
+        keys = Keys(self.neighbours)
+        self.mount_permits = MountPermits(self.identity, keys, self.clock)
         self._access = ServiceAccess(self.identity, iam)
         self.functions = Functions(
             self.store,
@@ -92,8 +94,10 @@ class House:
         self.alarms = Alarms(self.store, self.metrics, self.clock, actions, self.publisher.catch_up)
         self.cloudwatch = CloudWatch(self.store, self.metrics, self.alarms, self.clock)
         self.live = Live(self.publisher, self.activity, self.file_systems, self.fleet, self.clock)
-        self.neighbours.on_change("iam", self.mount_permits.iam_changed)
-        self.neighbours.on_change("iam", lambda account, region: self.functions.mounts_changed())
+        self.neighbours.on_change("kms", keys.changed)
+        for service in ("iam", "kms"):
+            self.neighbours.on_change(service, self.mount_permits.changed)
+            self.neighbours.on_change(service, lambda account, region: self.functions.mounts_changed())
         self.file_systems.on_change(self.functions.mounts_changed)
         self.file_systems.on_bypass(self.fleet.retire)
         self.neighbours.on_invocation(self.functions.deliver)
@@ -134,6 +138,9 @@ class House:
         self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES)
 
     @classmethod
+        self.explainer = Explainer(
+            self.functions, self.file_systems, self.network, self._access, self.mount_permits, settings
+        )
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
         """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
         bound = _bind(settings)
@@ -164,6 +171,7 @@ class House:
         await house.functions.start()
         stack.push_async_callback(house.logs.settle)
         stack.push_async_callback(house.alarms.stop)
+        stack.push_async_callback(house.wires.stop)
         await house.alarms.start()
         house.registry.start()
         stack.push_async_callback(house.deployments.stop)

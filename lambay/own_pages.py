@@ -43,6 +43,7 @@ class OwnPages:
             ("GET", "/_lambay/mounts", house.host_mounts.list),
             ("DELETE", "/_lambay/mounts/", house.host_mounts.delete),
             ("GET", "/_lambay/logs/tail", house.logs.tail_handler),
+            ("GET", "/_lambay/explain", house.explainer.page),
             ("GET", "/_lambay/live", self._live),
             ("GET", "/_lambay/map", house.topology.handle),
             ("GET", "/_lambay/files/", house.files.handle),

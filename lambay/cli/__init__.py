@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lambay.cli import fs, invoke, logs, status, top, up, version
+from lambay.cli import explain, fs, invoke, logs, status, top, up, version
 from lambay.cli.endpoint import CommandError
 
-_VERBS = (up, status, top, invoke, logs, fs, version)
+_VERBS = (up, status, top, invoke, logs, explain, fs, version)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

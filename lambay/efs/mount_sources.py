@@ -25,6 +25,16 @@ class MountSources(Resources):
             known = self._known_sources[asked] = self._mount_source(*self._source(*asked))
         return known
 
+    def mountable(self) -> list[MountSource]:
+        """Every file system and access point that can be mounted now, of every account and Region."""
+        usable = [each for each in self._file_systems if each.state in ("available", "updating")]
+        sources = [self._mount_source(file_system, None) for file_system in usable]
+        for file_system in usable:
+            for access_point in self._access_points_under(file_system):
+                if access_point.state == "available":
+                    sources.append(self._mount_source(file_system, access_point))
+        return sources
+
     def _mount_source(self, file_system: FileSystem, access_point: AccessPoint | None) -> MountSource:
         if file_system.state not in ("available", "updating"):
             raise AWSError(
@@ -36,6 +46,7 @@ class MountSources(Resources):
             file_system=file_system.id,
             file_system_arn=file_system.arn,
             file_system_policy=file_system.policy,
+            kms_key=file_system.kms_key,
             access_point=access_point.id if access_point else None,
             access_point_arn=access_point.arn if access_point else None,
             root=access_point.root if access_point else "/",

@@ -66,10 +66,7 @@ class Mounting:
             await self._settle(version, mounted)
         vpc = version.configuration.vpc
         if vpc is not None and vpc.zones and not any(_serves(mounted.source, zone) for zone in vpc.zones):
-            raise MountConnectivityFailure(
-                f"no mount target of {mounted.source.volume} is available in {', '.join(vpc.zones)}: "
-                "create one in each Availability Zone of the function's subnets"
-            )
+            raise MountConnectivityFailure(no_mount_target(mounted.source.volume, vpc.zones))
         if mounted.permit.refusal:
             raise MountFailure(mounted.permit.refusal)
         return mounted

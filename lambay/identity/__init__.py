@@ -5,6 +5,7 @@ service is known here.
 """
 
 from lambay.identity.authentication import Identity
+from lambay.identity.keys import Keys
 from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
 from lambay.identity.resource_policies import PoliciesByService
@@ -18,6 +19,7 @@ __all__ = [
     "Credentials",
     "IamRecords",
     "Identity",
+    "Keys",
     "MountPermit",
     "MountPermits",
     "MountRequest",

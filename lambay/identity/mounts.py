@@ -6,17 +6,23 @@ everybody who reaches it, one with a policy to those whom it or their own polici
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from lambay.aws import AWSError
+from lambay.causes import key_unusable
 from lambay.clock import Clock
 from lambay.identity.authentication import Identity
+from lambay.identity.keys import ENABLED, Keys
 from lambay.identity.policy import Decision, MountDecision, PolicyType, Verdict
 
 # For so long a decision is not asked again although nothing changed: conditions may be about the time.
 DECISION_SECONDS = 5.0
 _DECISIONS_KEPT = 4096
+
+# A file system policy that leaves everything to the policies of identities.
+_NOBODY = '{"Version": "2012-10-17", "Statement": []}'
 
 READ_WRITE_POLICY = "AmazonElasticFileSystemClientReadWriteAccess"
 READ_ONLY_POLICY = "AmazonElasticFileSystemClientReadOnlyAccess"
@@ -31,11 +37,15 @@ _GRANTED_BY = {
 
 @dataclass(frozen=True, slots=True)
 class MountPermit:
-    """What a mount may do. `refusal` says why there may be none; `limits` why it is read-only or squashed."""
+    """What a mount may do. `refusal` says why there may be none; `limits` why it is read-only or squashed.
+
+    `refused_by` is who refuses: IAM, or KMS whose key the file system needs.
+    """
 
     read_only: bool = False
     root_squash: bool = False
     refusal: str = ""
+    refused_by: Literal["IAM", "KMS"] = "IAM"
     limits: tuple[str, ...] = field(default=())
 
 
@@ -48,6 +58,8 @@ class Source(Protocol):
     def file_system_policy(self) -> str | None: ...
     @property
     def access_point_arn(self) -> str | None: ...
+    @property
+    def kms_key(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +71,40 @@ class MountRequest:
     file_system_arn: str
     file_system_policy: str | None
     access_point_arn: str | None
+    kms_key: str | None
     vpc: str
 
-
-class MountPermits:
-    """Decisions by the policies of the moment; a function's mount goes through a mount target, with TLS."""
-
-    def __init__(self, identity: Identity, clock: Clock) -> None:
-        self._identity = identity
-        self._clock = clock
-        self._known: dict[MountRequest, tuple[float, MountPermit]] = {}
-        self._generation = 0
-
-    def iam_changed(self, account: str, region: str) -> None:
-        """Policies, roles or what is attached to them changed: nothing decided before counts."""
-        self._known.clear()
-        self._generation += 1
-
-    async def permit(self, role_arn: str, session_name: str, source: Source, vpc: str) -> MountPermit:
-        """For a session of the role, in a function of that VPC ("" for none)."""
-        request = MountRequest(
+    @classmethod
+    def of(cls, role_arn: str, session_name: str, source: Source, vpc: str) -> MountRequest:
+        return cls(
             role_arn,
             session_name,
             source.file_system_arn,
             source.file_system_policy,
             source.access_point_arn,
+            source.kms_key,
             vpc,
         )
+
+
+class MountPermits:
+    """Decisions by the policies of the moment; a function's mount goes through a mount target, with TLS."""
+
+    def __init__(self, identity: Identity, keys: Keys, clock: Clock) -> None:
+        self._identity = identity
+        self._keys = keys
+        self._clock = clock
+        self._known: dict[MountRequest, tuple[float, MountPermit]] = {}
+        self._generation = 0
+
+    def changed(self, account: str, region: str) -> None:
+        """Policies, roles, what is attached to them or keys changed: nothing decided before counts."""
+        self._known.clear()
+        self._generation += 1
+
+    async def permit(self, role_arn: str, session_name: str, source: Source, vpc: str) -> MountPermit:
+        """For a session of the role, in a function of that VPC ("" for none)."""
+        request = MountRequest.of(role_arn, session_name, source, vpc)
         known = self._known.get(request)
         now = self._clock.time()
         if known is not None and now < known[0]:
@@ -117,7 +136,33 @@ class MountPermits:
             if error.code != "NoSuchEntity":
                 raise
             return MountPermit(refusal=f"role {request.role_arn} does not exist: create it again")
-        return permit_of(decision, request.role_arn)
+        permit = permit_of(decision, request.role_arn)
+        if request.kms_key is not None and not permit.refusal:
+            state = await self._keys.state(request.kms_key)
+            if state != ENABLED:
+                file_system = request.file_system_arn.rpartition("/")[2]
+                return MountPermit(
+                    refusal=key_unusable(file_system, request.kms_key, state), refused_by="KMS"
+                )
+        return permit
+
+    async def traps(self, role_arn: str, session_name: str, source: Source, vpc: str) -> tuple[str, ...]:
+        """What looks as if it decided about the mount and does not, a sentence each."""
+        request = MountRequest.of(role_arn, session_name, source, vpc)
+        try:
+            decision = await self.decision(request)
+            held = await self.decision(dataclasses.replace(request, file_system_policy=_NOBODY))
+        except AWSError:
+            return ()
+        traps = list(dict.fromkeys((*decision.hints, *held.hints)))
+        if request.file_system_policy is None and not held.client_write:
+            lacking = "ClientWrite" if held.client_mount else "ClientMount"
+            file_system = request.file_system_arn.rpartition("/")[2]
+            traps.append(
+                f"{file_system} has no file system policy, so everybody who reaches it has full access: that role "
+                f"{role_arn} lacks elasticfilesystem:{lacking} changes nothing until a policy is set"
+            )
+        return tuple(traps)
 
 
 def permit_of(decision: MountDecision, role_arn: str) -> MountPermit:

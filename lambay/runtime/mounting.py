@@ -7,6 +7,7 @@ from pathlib import Path
 from lambay.fsd import Create, FsdError, Identity, Mount, PosixIdentity
 from lambay.runtime.spec import (
     FileServer,
+from lambay.causes import root_missing
     FileSystemMount,
     MountConnectivityFailure,
     MountFailure,
@@ -40,4 +41,6 @@ async def mount_file_system(
             raise MountTimeout(text) from error
         if error.code in ("ServerDied", "NotRunning"):
             raise MountConnectivityFailure(text) from error
+        if error.code == "RootDirectoryMissing":
+            raise MountFailure(root_missing(wanted.volume, wanted.root)) from error
         raise MountFailure(text) from error
