@@ -34,6 +34,7 @@ from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network
+from lambay.nfs import Exports
 from lambay.observe import AlarmActions, Alarms, CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
 from lambay.registry import Registry
@@ -111,6 +112,7 @@ class House:
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.registry = Registry(
+        self.exports = Exports(self.file_systems, self.fsd, self.identity.permissions, settings.nfs_listen)
             settings.data_dir / "images",
             self.neighbours,
             self._ask,
@@ -161,6 +163,8 @@ class House:
         stack.push_async_callback(house.publisher.stop)
         await house.publisher.start()
         stack.push_async_callback(house.host_mounts.stop)
+        stack.push_async_callback(house.exports.stop)
+        await house.exports.start()
         stack.callback(house.files.close)
         stack.push_async_callback(house.files.stop)
         stack.push_async_callback(house._inside.stop)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}")
 
 
 def _setting(default: Any, env: str, doc: str) -> Any:
@@ -45,6 +48,9 @@ class Settings:
     quotas: bool = _setting(True, "LAMBAY_QUOTAS", "hold file systems to the rates of their throughput modes")
     passthrough: bool = _setting(
         True, "LAMBAY_PASSTHROUGH", "let the kernel read and write file data directly"
+    )
+    nfs_listen: str = _setting(
+        "off", "LAMBAY_NFS_LISTEN", "ADDRESS:PORT where NFS clients of other machines mount; off: nowhere"
     )
     idle_seconds: int = _setting(
         600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends"
@@ -109,6 +115,10 @@ class Settings:
                 # Not the text itself: there is a secret in it.
                 raise ValueError(f"accounts (LAMBAY_ACCOUNTS): entry {number} is not ACCOUNT:KEY:SECRET")
             if key == self.access_key or key in roots:
+        if self.nfs_listen != "off" and not _ADDRESS.fullmatch(self.nfs_listen):
+            raise ValueError(
+                f"nfs_listen (LAMBAY_NFS_LISTEN): {self.nfs_listen!r} is not ADDRESS:PORT, such as 0.0.0.0:2049, or off"
+            )
                 raise ValueError(
                     f"accounts (LAMBAY_ACCOUNTS): the access key of entry {number} is given twice"
                 )

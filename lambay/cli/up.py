@@ -35,6 +35,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="whether users and roles may do only what their policies allow (LAMBAY_IAM; enforce)",
     )
     parser.add_argument(
+        "--nfs-listen", metavar="ADDRESS:PORT", help="where NFS clients mount (LAMBAY_NFS_LISTEN; off)"
+    )
+    parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info"
     )
     parser.add_argument("--log-format", choices=("text", "json"), help="LAMBAY_LOG_FORMAT; text")

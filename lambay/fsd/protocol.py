@@ -80,6 +80,22 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     permissions: Permissions = Permissions()
 
 
+class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that NFS clients can mount, as `/EXPORT` or as the root of a listener of its own.
+
+    `posix` replaces the identity of every request; `anonymous` is who requests without one act as. File handles
+    are bound to `export`.
+    """
+
+    export: str
+    volume: str
+    root: str = "/"
+    create: Create | None = None
+    posix: PosixIdentity | None = None
+    anonymous: Identity = Identity(65534, 65534)
+    permissions: Permissions = Permissions()
+
+
 class Mounted(msgspec.Struct, frozen=True):
     """A mount that stands; `connection` is its number under /sys/fs/fuse/connections."""
 

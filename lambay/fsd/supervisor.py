@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,6 +17,7 @@ import msgspec
 
 from lambay.fsd.connection import Connection, FsdError
 from lambay.fsd.fuse_mounts import abort_mounts, end_mounts
+from lambay.fsd.nfs import NfsDoor
 from lambay.fsd.process import end_earlier, forward_log, forward_output, kill, until_serving
 from lambay.fsd.protocol import (
     Hello,
@@ -24,6 +26,7 @@ from lambay.fsd.protocol import (
     Limits,
     Mount,
     Mounted,
+    NfsExport,
     Permissions,
     Report,
     Stats,
@@ -89,6 +92,7 @@ class Fsd:
         self._supervision: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._hello: Hello | None = None
+        self._nfs = NfsDoor(settings.data_dir.absolute() / "nfs", self._socket)
 
     def on_death(self, listener: OnDeath) -> None:
         """Have `listener` called, in the event loop, with the ids of the mounts that a death took along."""
@@ -126,6 +130,7 @@ class Fsd:
             self._run_dir.rmdir()
         self._volumes.clear()
         self._limits.clear()
+        self._nfs.forget_all()
 
     async def hello(self) -> Hello:
         return await self._ask("hello", {}, Hello)
@@ -207,6 +212,34 @@ class Fsd:
     def mounts_of(self, volume: str) -> list[str]:
         """The ids of the volume's mounts that stand or are being made."""
         return [mount.mount for mount in self._mounts.values() if mount.volume == volume]
+
+    async def nfs_export(self, export: NfsExport) -> None:
+        """Let NFS clients mount it, from now on and over restarts of fsd; its volume is open. Idempotent.
+
+        What was exported under that name before is replaced; where only the permissions differ, clients go on.
+        """
+        await self._ask("nfs.export", self._nfs.export_fields(export), dict)
+        self._nfs.exports[export.export] = export
+
+    async def nfs_unexport(self, export: str) -> None:
+        """Idempotent; file handles of it are stale from now on."""
+        self._nfs.exports.pop(export, None)
+        await self._ask("nfs.unexport", {"export": export}, dict)
+
+    async def nfs_listen(self, listener: str, listening: socket.socket, *, export: str | None = None) -> None:
+        """Serve NFS on a bound, listening socket, of any network namespace; it is fsd's and ours from now on.
+
+        Connections see `export` as their root, or without it a directory of all exports. Connections that never
+        speak are kept.
+        """
+        if not self._up.is_set():
+            await self._wait_until_up("nfs.listen")
+        await self._nfs.listen(listener, listening, export)
+
+    async def nfs_close(self, listener: str) -> None:
+        """Accept no more connections there; those that stand go on. Idempotent."""
+        self._nfs.forget(listener)
+        await self._ask("nfs.close", {"listener": listener}, dict)
 
     async def stats(self) -> Stats:
         stats = await self._ask("stats", {}, Stats)
@@ -303,6 +336,7 @@ class Fsd:
         hello = self._hello = msgspec.json.decode(answer, type=Hello)
         for volume, backing in self._volumes.items():
             await self._reopen(connection, volume, backing)
+        await self._nfs.restore(connection)
         self._up.set()
         _log.info("file server %s up, pid %d, transport %s", hello.version, process.pid, hello.transport)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from ipaddress import IPv4Address
 
 GATEWAY = "169.254.1.1"
@@ -18,16 +19,17 @@ class Pool:
     def __init__(self, size: int) -> None:
         self._size = size
         self._next = 1
-        self._free: list[int] = []
+        self._free: deque[int] = deque()
 
     def take(self) -> int:
         """Raises OSError when all are lent."""
-        if self._free:
-            return self._free.pop(0)
-        if self._next > self._size:
-            raise OSError("no network address is left for another execution environment")
-        self._next += 1
-        return self._next - 1
+        # One that was given back rests for as long as there are others.
+        if self._next <= self._size:
+            self._next += 1
+            return self._next - 1
+        if not self._free:
+            raise OSError("no network address is left")
+        return self._free.popleft()
 
     def give_back(self, number: int) -> None:
         self._free.append(number)

@@ -8,7 +8,6 @@ block and belong to the network's one thread.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 
@@ -111,8 +110,7 @@ class Edge:
         # Its address will be another's, who must not go on behind the interface of this one.
         self._conntrack.forget(cable.number)
         self._links.forget_route(f"{cable.address}/32")
-        with contextlib.suppress(OSError):
-            self._links.remove(cable.link)
+        self._links.forget(cable.link)
         self._numbers.give_back(cable.number)
 
     def join_internet(self, cable: Cable) -> None:

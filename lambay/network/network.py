@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from lambay.aws import AWSError, resource_id
 from lambay.neighbours import DerivedInterface
+from lambay.network.model import Interface as ModelInterface
+from lambay.network.model import Topology, Verdict, reach
+from lambay.network.model.records import network
 from lambay.network.ports import Neighbours
+from lambay.network.topologies import Topologies
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,43 @@ class Network:
 
     def __init__(self, neighbours: Neighbours) -> None:
         self._neighbours = neighbours
+        self.topologies = Topologies(neighbours)
+
+    def changed(self, account: str, region: str) -> None:
+        """EC2's records there are not what they were."""
+        self.topologies.changed(account, region)
+
+    async def reach_mount_target(
+        self,
+        subnet: str,
+        groups: Sequence[str],
+        address: str,
+        *,
+        account: str,
+        region: str,
+        port: int = 2049,
+    ) -> Verdict:
+        """Whether a function with these groups in this subnet reaches the mount target's address, which may
+        be in a peered VPC. Raises InvalidSubnetID.NotFound."""
+        topology = await self.topologies.of(account, region)
+        source = _function(topology, subnet, groups)
+        vpcs = [source.vpc, *_peers(topology, source.vpc)]
+        found = next((each for vpc in vpcs if (each := topology.at(vpc, address)) is not None), None)
+        return reach(topology, source, address if found is None else found, "tcp", port)
+
+    async def reach_internet(
+        self,
+        subnet: str,
+        groups: Sequence[str],
+        *,
+        account: str,
+        region: str,
+        address: str = "8.8.8.8",
+        port: int = 443,
+    ) -> Verdict:
+        """Whether such a function reaches an address of the internet. Raises InvalidSubnetID.NotFound."""
+        topology = await self.topologies.of(account, region)
+        return reach(topology, _function(topology, subnet, groups), address, "tcp", port)
 
     async def subnet(self, subnet: str, *, account: str, region: str) -> Subnet:
         """Raises InvalidSubnetID.NotFound."""
@@ -130,6 +171,7 @@ class Network:
             resource_id("eni"), subnet, tuple(security_groups), address or "", description, kind, requester
         )
         made = await self._neighbours.interfaces.put(given, account=account, region=region)
+        self.changed(account, region)
         return Interface(made.id, made.address)
 
     async def ensure_interface(
@@ -153,13 +195,35 @@ class Network:
             interface, subnet, tuple(security_groups), address, description, kind, requester
         )
         await self._neighbours.interfaces.put(given, account=account, region=region)
+        self.changed(account, region)
 
     async def set_interface_groups(
         self, interface: str, security_groups: Sequence[str], *, account: str, region: str
     ) -> None:
         """Raises InvalidNetworkInterfaceID.NotFound, InvalidGroup.NotFound."""
         await self._neighbours.interfaces.regroup(interface, security_groups, account=account, region=region)
+        self.changed(account, region)
 
     async def delete_interface(self, interface: str, *, account: str, region: str) -> None:
         """Removes a derived interface; one that is gone already is no error."""
         await self._neighbours.interfaces.remove(interface, account=account, region=region)
+        self.changed(account, region)
+
+
+def _function(topology: Topology, subnet: str, groups: Sequence[str]) -> ModelInterface:
+    """The interface of functions there or, where none is yet, one as it would be."""
+    place = topology.subnets.get(subnet)
+    if place is None:
+        raise AWSError("InvalidSubnetID.NotFound", f"The subnet ID '{subnet}' does not exist", status=400)
+    wanted = sorted(groups)
+    for each in topology.interfaces.values():
+        if each.function and each.subnet == subnet and sorted(each.groups) == wanted:
+            return each
+    first = str(network(place.cidr).network_address + 4)
+    return ModelInterface(
+        "(new)", place.vpc, subnet, first, tuple(groups), True, "the function's network interface"
+    )
+
+
+def _peers(topology: Topology, vpc: str) -> list[str]:
+    return [each.other(vpc) for each in topology.peerings.values() if vpc in (each.requester, each.accepter)]

@@ -42,7 +42,8 @@ OPERATIONS: Mapping[str, str] = {
 }
 
 _NAMES = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "-1": ALL_PROTOCOLS}
-_MOUNT_TARGET = re.compile(r"fsmt-[0-9a-f]+")
+# As EFS describes the interfaces of its mount targets.
+_MOUNT_TARGET = re.compile(r"EFS mount target for (fs-[0-9a-f]+) \((fsmt-[0-9a-f]+)\)")
 # How EC2 numbers an ACL's final deny, which is none of its rules.
 _FINAL_ENTRY = 32767
 
@@ -238,7 +239,8 @@ def _endpoint(entry: Entry) -> Endpoint:
 
 def _interface(entry: Entry) -> Interface:
     description = entry.get("Description", "")
-    named = _MOUNT_TARGET.search(description)
+    # Anybody may describe an interface so; only EFS's are managed by their requester.
+    named = _MOUNT_TARGET.fullmatch(description) if entry.get("RequesterManaged") else None
     function = entry.get("InterfaceType") == "lambda"
     owner = "function interface " + entry["NetworkInterfaceId"] if function else ""
     return Interface(
@@ -248,5 +250,6 @@ def _interface(entry: Entry) -> Interface:
         entry["PrivateIpAddress"],
         tuple(each["GroupId"] for each in entry.get("Groups", ())),
         function,
-        f"mount target {named[0]}" if named is not None else owner,
+        f"mount target {named[2]}" if named is not None else owner,
+        named[1] if named is not None else "",
     )

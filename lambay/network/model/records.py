@@ -146,7 +146,10 @@ class PrefixList(msgspec.Struct, frozen=True):
 
 
 class Interface(msgspec.Struct, frozen=True):
-    """`owner` is what it serves, in words: `mount target fsmt-…`; of a function's, `function` is true."""
+    """`owner` is what it serves, in words: `mount target fsmt-…`; of a function's, `function` is true.
+
+    `file_system` is set where it is a mount target's.
+    """
 
     id: str
     vpc: str
@@ -155,6 +158,7 @@ class Interface(msgspec.Struct, frozen=True):
     groups: tuple[str, ...]
     function: bool = False
     owner: str = ""
+    file_system: str = ""
 
     @property
     def title(self) -> str:

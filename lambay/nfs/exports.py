@@ -1,0 +1,222 @@
+"""Keeps what fsd offers by NFS as EFS's records and file system policies have it.
+
+Every file system is offered as `fs-…` and every access point, with its root and its identity, as `fsap-…`. A
+client without TLS is the anonymous principal: the file system policy decides what it may do, and without a
+policy it may do everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from lambay.aws import Principal
+from lambay.fsd import Create, FsdError, NfsExport, Permissions, PosixIdentity
+
+_log = logging.getLogger("lambay.nfs")
+
+OUTSIDE = "outside"
+ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
+_BACKLOG = 512
+# Tries again what fsd did not take; policies may be about the time as well.
+_AGAIN_SECONDS = 5.0
+
+
+class Source(Protocol):
+    """A mount source of EFS."""
+
+    @property
+    def volume(self) -> str: ...
+    @property
+    def file_system(self) -> str: ...
+    @property
+    def file_system_arn(self) -> str: ...
+    @property
+    def file_system_policy(self) -> str | None: ...
+    @property
+    def access_point(self) -> str | None: ...
+    @property
+    def access_point_arn(self) -> str | None: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def create(self) -> Create | None: ...
+    @property
+    def posix(self) -> PosixIdentity | None: ...
+    @property
+    def read_only(self) -> bool: ...
+
+
+class Sources(Protocol):
+    def mountable(self) -> Sequence[Source]: ...
+    def on_change(self, listener: Callable[[], None]) -> None: ...
+
+
+class Decision(Protocol):
+    @property
+    def client_mount(self) -> bool: ...
+    @property
+    def client_write(self) -> bool: ...
+    @property
+    def client_root_access(self) -> bool: ...
+
+
+class Deciding(Protocol):
+    async def may_mount(
+        self,
+        principal: Principal,
+        file_system_arn: str,
+        file_system_policy: str | None,
+        *,
+        access_point_arn: str | None = None,
+        secure_transport: bool,
+    ) -> Decision: ...
+
+
+class FileServer(Protocol):
+    async def nfs_export(self, export: NfsExport) -> None: ...
+    async def nfs_unexport(self, export: str) -> None: ...
+    async def nfs_listen(
+        self, listener: str, listening: socket.socket, *, export: str | None = None
+    ) -> None: ...
+    async def nfs_close(self, listener: str) -> None: ...
+
+
+class Exports:
+    """`address` is "ADDRESS:PORT", or "off" for no socket of our own; others' sockets serve the same exports."""
+
+    def __init__(self, sources: Sources, fsd: FileServer, deciding: Deciding, address: str) -> None:
+        self._sources = sources
+        self._fsd = fsd
+        self._deciding = deciding
+        self._address = address
+        self._offered: dict[str, NfsExport] = {}
+        self._changed = asyncio.Event()
+        self._true = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+        self.port: int | None = None
+        sources.on_change(self.changed)
+
+    def changed(self) -> None:
+        """Records or policies are not what they were."""
+        self._true.clear()
+        self._changed.set()
+
+    async def start(self) -> None:
+        """Offer everything, then listen. Raises OSError naming the address, FsdError."""
+        self._changed.set()
+        self._keeping = asyncio.create_task(self._keep(), name="nfs exports")
+        if self._address == "off":
+            return
+        await self.settled()
+        listening = bound(self._address)
+        try:
+            await self._fsd.nfs_listen(OUTSIDE, listening)
+        except BaseException:
+            listening.close()
+            raise
+        self.port = listening.getsockname()[1]
+        _log.info("NFS on %s", self._address)
+
+    async def stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+            self._keeping = None
+        if self.port is not None:
+            self.port = None
+            with contextlib.suppress(FsdError):
+                await self._fsd.nfs_close(OUTSIDE)
+
+    async def settled(self) -> None:
+        """Until fsd offers what the records of this moment say."""
+        await self._true.wait()
+
+    async def _keep(self) -> None:
+        while True:
+            # Some policies know the hour; nobody tells when it strikes.
+            timed = any(
+                "Condition" in (source.file_system_policy or "") for source in self._sources.mountable()
+            )
+            waiting = _AGAIN_SECONDS if timed else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(waiting):
+                    await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._make_true()
+            except FsdError as error:
+                _log.warning("NFS exports are not up to date: %s", error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+                self._changed.set()
+                continue
+            if not self._changed.is_set():
+                self._true.set()
+
+    async def _make_true(self) -> None:
+        wanted: Mapping[str, NfsExport] = {
+            export.export: export
+            for export in [await self._export(source) for source in self._sources.mountable()]
+        }
+        for name in [name for name in self._offered if name not in wanted]:
+            await self._fsd.nfs_unexport(name)
+            del self._offered[name]
+        for name, export in wanted.items():
+            if self._offered.get(name) != export:
+                await self._offer(export)
+
+    async def _offer(self, export: NfsExport) -> None:
+        try:
+            await self._fsd.nfs_export(export)
+        except FsdError as error:
+            if error.code != "VolumeNotFound":
+                raise
+            # Its file system is being deleted; the records say so in a moment.
+            _log.debug("%s is not offered: %s", export.export, error)
+            return
+        self._offered[export.export] = export
+
+    async def _export(self, source: Source) -> NfsExport:
+        return NfsExport(
+            export=source.access_point or source.file_system,
+            volume=source.volume,
+            root=source.root,
+            create=source.create,
+            posix=source.posix,
+            permissions=await self._permissions(source),
+        )
+
+    async def _permissions(self, source: Source) -> Permissions:
+        if source.file_system_policy is None:
+            return Permissions(read_only=source.read_only)
+        decision = await self._deciding.may_mount(
+            ANONYMOUS,
+            source.file_system_arn,
+            source.file_system_policy,
+            access_point_arn=source.access_point_arn,
+            secure_transport=False,
+        )
+        return Permissions(
+            read_only=source.read_only or not decision.client_write,
+            root_squash=not decision.client_root_access,
+            denied=not decision.client_mount,
+        )
+
+
+def bound(address: str) -> socket.socket:
+    """A listening socket. Raises OSError that names the address."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, int(port)))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise OSError(f"cannot listen for NFS on {address}: {error.strerror or error}") from None
+    return listening
