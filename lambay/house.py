@@ -109,10 +109,10 @@ class House:
         self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)
         policies.add("lambda", self.functions.resource_policy)
         policies.add("elasticfilesystem", self.file_systems.resource_policy)
+        self.exports = Exports(self.file_systems, self.fsd, self.identity.permissions, settings.nfs_listen)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.registry = Registry(
-        self.exports = Exports(self.file_systems, self.fsd, self.identity.permissions, settings.nfs_listen)
             settings.data_dir / "images",
             self.neighbours,
             self._ask,
@@ -120,7 +120,7 @@ class House:
             f"http://{settings.host}:{settings.port}",
         )
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
-        self.deployments = Deployments(self.store, self._ask, self.clock)
+        self.deployments = Deployments(self.store, self._ask, self.clock, self.alarms)
         self.stacks = Stacks(self.store, self._ask, self.identity, self.alarms, settings, self.clock)
         services = (
             self.functions,
@@ -135,14 +135,14 @@ class House:
         self.console = Console()
         self.files = Files(self.file_systems, self.fsd, settings)
         self.topology = Topology(self.gateway, self.network, self.identity.root)
+        self.explainer = Explainer(
+            self.functions, self.file_systems, self.network, self._access, self.mount_permits, settings
+        )
         self.pages = OwnPages(self)
         self._outside = Listener(self.handle)
         self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES)
 
     @classmethod
-        self.explainer = Explainer(
-            self.functions, self.file_systems, self.network, self._access, self.mount_permits, settings
-        )
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
         """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
         bound = _bind(settings)
@@ -160,11 +160,11 @@ class House:
         await house.fsd.start()
         stack.push_async_callback(house.file_systems.stop)
         await house.file_systems.start()
+        stack.push_async_callback(house.exports.stop)
+        await house.exports.start()
         stack.push_async_callback(house.publisher.stop)
         await house.publisher.start()
         stack.push_async_callback(house.host_mounts.stop)
-        stack.push_async_callback(house.exports.stop)
-        await house.exports.start()
         stack.callback(house.files.close)
         stack.push_async_callback(house.files.stop)
         stack.push_async_callback(house._inside.stop)
@@ -211,10 +211,10 @@ class House:
             return await self.functions.handle_url(request, self._admit_to_url)
         if request.path.startswith("/_lambay/code/"):
             return await self.functions.handle_code(request)
-        if Registry.serves(request):
-            return await self.registry.handle(request)
         if request.path.startswith("/_lambay/signal/"):
             return await self.stacks.handle_signal(request)
+        if Registry.serves(request):
+            return await self.registry.handle(request)
         return await self.gateway.handle(request)
 
     async def reset(self) -> None:

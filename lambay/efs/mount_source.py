@@ -34,8 +34,8 @@ class MountSource:
     file_system: str
     file_system_arn: str
     file_system_policy: str | None
-    access_point: str | None
     kms_key: str | None = None
+    access_point: str | None
     access_point_arn: str | None
     root: str
     create: Create | None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lambay.causes import root_missing
 from lambay.fsd import Create, FsdError, Identity, Mount, PosixIdentity
 from lambay.runtime.spec import (
     FileServer,
-from lambay.causes import root_missing
     FileSystemMount,
     MountConnectivityFailure,
     MountFailure,
@@ -36,11 +36,11 @@ async def mount_file_system(
             await file_server.open_volume(wanted.volume, wanted.backing)
         await file_server.mount(request)
     except FsdError as error:
+        if error.code == "RootDirectoryMissing":
+            raise MountFailure(root_missing(wanted.volume, wanted.root)) from error
         text = f"{wanted.volume} at {wanted.mount_path}: {error.message}"
         if error.code == "Timeout":
             raise MountTimeout(text) from error
         if error.code in ("ServerDied", "NotRunning"):
             raise MountConnectivityFailure(text) from error
-        if error.code == "RootDirectoryMissing":
-            raise MountFailure(root_missing(wanted.volume, wanted.root)) from error
         raise MountFailure(text) from error
