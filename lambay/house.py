@@ -175,7 +175,6 @@ class House:
         await house.functions.start()
         stack.push_async_callback(house.logs.settle)
         stack.push_async_callback(house.alarms.stop)
-        stack.push_async_callback(house.wires.stop)
         await house.alarms.start()
         house.registry.start()
         stack.push_async_callback(house.deployments.stop)

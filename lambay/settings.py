@@ -104,6 +104,10 @@ class Settings:
             raise ValueError(
                 f"log_level (LAMBAY_LOG_LEVEL): {self.log_level!r} is not debug, info, warning or error"
             )
+        if self.nfs_listen != "off" and not _ADDRESS.fullmatch(self.nfs_listen):
+            raise ValueError(
+                f"nfs_listen (LAMBAY_NFS_LISTEN): {self.nfs_listen!r} is not ADDRESS:PORT, such as 0.0.0.0:2049, or off"
+            )
 
     def further_roots(self) -> dict[str, tuple[str, str]]:
         """By access key id, the account and the secret. Raises ValueError naming what is no such triple."""
@@ -115,10 +119,6 @@ class Settings:
                 # Not the text itself: there is a secret in it.
                 raise ValueError(f"accounts (LAMBAY_ACCOUNTS): entry {number} is not ACCOUNT:KEY:SECRET")
             if key == self.access_key or key in roots:
-        if self.nfs_listen != "off" and not _ADDRESS.fullmatch(self.nfs_listen):
-            raise ValueError(
-                f"nfs_listen (LAMBAY_NFS_LISTEN): {self.nfs_listen!r} is not ADDRESS:PORT, such as 0.0.0.0:2049, or off"
-            )
                 raise ValueError(
                     f"accounts (LAMBAY_ACCOUNTS): the access key of entry {number} is given twice"
                 )
