@@ -104,6 +104,8 @@ class House:
         self.neighbours.on_invocation(self.functions.deliver)
         self.logs.deliver_to(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
+        for streaming in ("kinesis", "dynamodb"):
+            self.neighbours.on_change(streaming, self.functions.stream_changed)
         scaling, service = self.functions.scaling, "application-autoscaling"
         self.neighbours.on_change(service, scaling.targets_changed)
         self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)

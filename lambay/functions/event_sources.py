@@ -1,4 +1,4 @@
-"""Event source mappings: SQS queues that a function is invoked with."""
+"""Event source mappings: SQS queues, Kinesis and DynamoDB streams that a function is invoked with."""
 
 from __future__ import annotations
 
@@ -10,51 +10,57 @@ import msgspec
 from lambay.aws import Arn, AWSError, Call, arn
 from lambay.functions.errors import conflict, invalid, missing
 from lambay.functions.event_filter import parse_pattern
+from lambay.functions.event_pollers import EventPollers
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.pagination import page, paged
-from lambay.functions.queue_pollers import QueuePollers
 from lambay.functions.records import LATEST, EventSourceMapping
 from lambay.functions.room import Operations
+from lambay.functions.stream_reading import Stream
 from lambay.functions.tags import check_tags
 
 _BATCH_SIZE = 10
+_STREAM_BATCH_SIZE = 100
 _STANDARD_MOST = 10_000
 _FIFO_MOST = 10
 _MOST_FILTERS = 5
 
-# For streams and brokers; a queue has none of it.
-_NOT_FOR_QUEUES = (
+# For brokers, and what nothing here could make true.
+_FOR_BROKERS = (
     "AmazonManagedKafkaEventSourceConfig",
-    "BisectBatchOnFunctionError",
-    "DestinationConfig",
     "DocumentDBEventSourceConfig",
-    "MaximumRecordAgeInSeconds",
-    "MaximumRetryAttempts",
-    "ParallelizationFactor",
     "ProvisionedPollerConfig",
     "Queues",
     "SelfManagedEventSource",
     "SelfManagedKafkaEventSourceConfig",
     "SourceAccessConfigurations",
-    "StartingPosition",
     "Topics",
     "TumblingWindowInSeconds",
 )
+_FOR_STREAMS = (
+    "BisectBatchOnFunctionError",
+    "DestinationConfig",
+    "MaximumRecordAgeInSeconds",
+    "MaximumRetryAttempts",
+    "ParallelizationFactor",
+    "StartingPosition",
+)
+_DESTINATIONS = frozenset({"sqs", "sns", "s3"})
 
 
 class EventSourceOperations(Operations):
-    """See "Creating and configuring an Amazon SQS event source mapping" in the Developer Guide."""
+    """See "How Lambda processes records from stream and queue-based event sources" in the Developer Guide."""
 
-    _pollers: QueuePollers
+    _pollers: EventPollers
 
     async def create_event_source_mapping(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        source = _queue(input)
+        source = _source(input)
         name = self._invoked_function(call, input["FunctionName"])
         async with self._resources.exclusive("event source mappings"):
             for known in self._resources.event_sources.under(f"{call.account}/{call.region}/"):
                 if known.source_arn == str(source) and known.function == name.name:
+                    kind = _KINDS[source.service]
                     raise conflict(
-                        f'An event source mapping with SQS arn (" {source} ") and function (" {name.name} ") '
+                        f'An event source mapping with {kind} arn (" {source} ") and function (" {name.name} ") '
                         f"already exists. Please update or delete the existing mapping with UUID {known.uuid}"
                     )
             mapping = EventSourceMapping(
@@ -66,10 +72,14 @@ class EventSourceOperations(Operations):
                 source_arn=str(source),
                 last_modified=self._room.clock.now(),
                 enabled=input.get("Enabled", True),
+                batch_size=_BATCH_SIZE if source.service == "sqs" else _STREAM_BATCH_SIZE,
+                starting_position=_starting_position(input, source),
+                starting_timestamp=input.get("StartingPositionTimestamp"),
                 tags=check_tags({}, input.get("Tags") or {}),
             )
             mapping = self._with_settings(mapping, input, source)
-            await self._check_queue(mapping, source)
+            await self._check_source(mapping, source)
+            await self._pollers.prepare(mapping)
             await self._resources.commit(self._resources.event_sources.put(mapping.key, mapping))
         if mapping.enabled:
             self._pollers.start(mapping)
@@ -100,7 +110,7 @@ class EventSourceOperations(Operations):
             if input.get("Enabled") is not None:
                 changes["enabled"] = input["Enabled"]
             changed = self._with_settings(msgspec.structs.replace(mapping, **changes), input, source)
-            await self._check_queue(changed, source)
+            await self._check_source(changed, source)
             await self._resources.commit(self._resources.event_sources.put(changed.key, changed))
             await self._pollers.stop(changed.key)
             if changed.enabled:
@@ -113,8 +123,12 @@ class EventSourceOperations(Operations):
     async def delete_event_source_mapping(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         async with self._resources.exclusive("event source mappings"):
             mapping = self._mapping(call, input["UUID"])
-            await self._resources.commit(self._resources.event_sources.remove(mapping.key))
             await self._pollers.stop(mapping.key)
+            checkpoints = self._resources.checkpoints
+            changes = [
+                checkpoints.remove(key) for key, _ in checkpoints.items() if key.startswith(f"{mapping.key}/")
+            ]
+            await self._resources.commit(self._resources.event_sources.remove(mapping.key), *changes)
         return _shown(mapping, "Deleting")
 
     def _mapping(self, call: Call, number: str) -> EventSourceMapping:
@@ -134,10 +148,16 @@ class EventSourceOperations(Operations):
         self, mapping: EventSourceMapping, input: dict[str, Any], source: Arn
     ) -> EventSourceMapping:
         """The mapping with what `input` gives. Raises InvalidParameterValueException."""
-        for parameter in _NOT_FOR_QUEUES:
+        queue = source.service == "sqs"
+        for parameter in (*_FOR_BROKERS, *(_FOR_STREAMS if queue else ("ScalingConfig",))):
             if input.get(parameter) not in (None, [], {}, ""):
                 raise invalid(f"Unsupported {parameter} parameter for given event source mapping type.")
         changes: dict[str, Any] = {}
+        for parameter, field in _STREAM_FIELDS.items():
+            if input.get(parameter) is not None:
+                changes[field] = input[parameter]
+        if input.get("DestinationConfig") is not None:
+            changes["on_failure"] = _destination(input["DestinationConfig"])
         if input.get("BatchSize") is not None:
             changes["batch_size"] = input["BatchSize"]
         if input.get("MaximumBatchingWindowInSeconds") is not None:
@@ -149,6 +169,8 @@ class EventSourceOperations(Operations):
         if input.get("FilterCriteria") is not None:
             changes["patterns"] = _patterns(input["FilterCriteria"].get("Filters") or [])
         changed = msgspec.structs.replace(mapping, **changes)
+        if not queue:
+            return changed
         fifo = source.resource.endswith(".fifo")
         if changed.batch_size > (_FIFO_MOST if fifo else _STANDARD_MOST):
             raise invalid(f"BatchSize: {changed.batch_size} is more than a FIFO queue's {_FIFO_MOST}.")
@@ -161,8 +183,11 @@ class EventSourceOperations(Operations):
             )
         return changed
 
-    async def _check_queue(self, mapping: EventSourceMapping, source: Arn) -> None:
-        """The queue exists, and hides messages as long as the function may run."""
+    async def _check_source(self, mapping: EventSourceMapping, source: Arn) -> None:
+        """The stream exists; or the queue does, and hides messages as long as the function may run."""
+        if source.service != "sqs":
+            await Stream(mapping.source_arn, self._room.neighbours).check()
+            return
 
         async def ask(operation: str, input: dict[str, Any]) -> dict[str, Any]:
             neighbours = self._room.neighbours
@@ -189,18 +214,54 @@ class EventSourceOperations(Operations):
             )
 
 
-def _queue(input: dict[str, Any]) -> Arn:
-    """The queue's ARN. Raises InvalidParameterValueException for what is not an SQS queue's."""
+_KINDS = {"sqs": "SQS", "kinesis": "Kinesis", "dynamodb": "DynamoDB"}
+_STREAM_FIELDS = {
+    "BisectBatchOnFunctionError": "bisect",
+    "MaximumRecordAgeInSeconds": "maximum_age",
+    "MaximumRetryAttempts": "maximum_retries",
+    "ParallelizationFactor": "parallelization",
+}
+
+
+def _source(input: dict[str, Any]) -> Arn:
+    """The source's ARN. Raises InvalidParameterValueException for what functions are not invoked from here."""
     given = input.get("EventSourceArn")
     if not given:
         raise invalid("Unrecognized event source.")
     source = Arn.parse(given)
-    if source.service != "sqs":
+    if source.service not in _KINDS or ":consumer/" in given or "/consumer/" in given:
         raise invalid(
-            f"EventSourceArn: {given} is not an Amazon SQS queue; Lambay invokes functions from SQS queues "
-            "only."
+            f"EventSourceArn: {given} is not an Amazon SQS queue, a Kinesis stream or a DynamoDB stream; Lambay "
+            "invokes functions from no others."
         )
+    if source.service == "dynamodb" and "/stream/" not in source.resource:
+        raise invalid("Unrecognized event source, must be kinesis, dynamodb stream or sqs.")
     return source
+
+
+def _starting_position(input: dict[str, Any], source: Arn) -> Any:
+    """Raises InvalidParameterValueException where a stream has none or not that one."""
+    if source.service == "sqs":
+        return ""
+    position = input.get("StartingPosition")
+    if not position:
+        raise invalid(f"StartingPosition is required for {_KINDS[source.service]} event source mappings.")
+    if position == "AT_TIMESTAMP":
+        if source.service == "dynamodb":
+            raise invalid(f"Unsupported starting position for arn type: {source}")
+        if input.get("StartingPositionTimestamp") is None:
+            raise invalid("StartingPositionTimestamp is required where StartingPosition is AT_TIMESTAMP.")
+    return position
+
+
+def _destination(config: dict[str, Any]) -> str:
+    """Raises InvalidParameterValueException for what batches that were given up can't go to."""
+    if (config.get("OnSuccess") or {}).get("Destination"):
+        raise invalid("Unsupported DestinationConfig parameter for given event source mapping type.")
+    target = str((config.get("OnFailure") or {}).get("Destination") or "")
+    if target and Arn.parse(target).service not in _DESTINATIONS:
+        raise invalid(f"The destination ARN {target} is invalid.")
+    return target
 
 
 def _patterns(filters: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -235,6 +296,20 @@ def _shown(mapping: EventSourceMapping, state: str = "") -> dict[str, Any]:
         "State": state or ("Enabled" if mapping.enabled else "Disabled"),
         "StateTransitionReason": "USER_INITIATED",
     }
+    if mapping.starting_position:
+        shown |= {
+            "StartingPosition": mapping.starting_position,
+            "ParallelizationFactor": mapping.parallelization,
+            "BisectBatchOnFunctionError": mapping.bisect,
+            "MaximumRetryAttempts": mapping.maximum_retries,
+            "MaximumRecordAgeInSeconds": mapping.maximum_age,
+            "TumblingWindowInSeconds": 0,
+            "DestinationConfig": {
+                "OnFailure": {"Destination": mapping.on_failure} if mapping.on_failure else {}
+            },
+        }
+    if mapping.starting_timestamp is not None:
+        shown["StartingPositionTimestamp"] = mapping.starting_timestamp
     if mapping.maximum_concurrency is not None:
         shown["ScalingConfig"] = {"MaximumConcurrency": mapping.maximum_concurrency}
     if mapping.patterns:

@@ -36,40 +36,9 @@ _AFTER_FAILURE_S = 5
 _BATCH_BYTES = 6 * 1024 * 1024
 
 
-class QueuePollers:
-    """One poller for each enabled mapping."""
+class QueuePoller:
+    """One mapping of a queue."""
 
-    def __init__(self, resources: Resources, invoker: Invoker, neighbours: Neighbours, clock: Clock) -> None:
-        self._resources = resources
-        self._invoker = invoker
-        self._neighbours = neighbours
-        self._clock = clock
-        self._pollers: dict[str, asyncio.Task[None]] = {}
-
-    def start(self, mapping: EventSourceMapping) -> None:
-        if mapping.key not in self._pollers:
-            poller = _Poller(mapping, self._resources, self._invoker, self._neighbours, self._clock)
-            task = asyncio.get_running_loop().create_task(
-                poller.run(), name=f"lambda: mapping {mapping.uuid}"
-            )
-            self._pollers[mapping.key] = task
-
-    async def stop(self, mapping_key: str) -> None:
-        """Return once the poller has ended; batches under way are abandoned and come back."""
-        task = self._pollers.pop(mapping_key, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def stop_all(self) -> None:
-        for key in list(self._pollers):
-            await self.stop(key)
-
-    def __len__(self) -> int:
-        return len(self._pollers)
-
-
-class _Poller:
     def __init__(
         self,
         mapping: EventSourceMapping,

@@ -336,7 +336,7 @@ class Provisioned(msgspec.Struct, frozen=True):
 
 
 class EventSourceMapping(msgspec.Struct, frozen=True):
-    """A queue that a function is invoked with. Windows are in seconds."""
+    """A queue or a stream that a function is invoked with. Windows and ages are in seconds, -1 is no limit."""
 
     account: str
     region: str
@@ -352,10 +352,23 @@ class EventSourceMapping(msgspec.Struct, frozen=True):
     maximum_concurrency: int | None = None
     patterns: tuple[str, ...] = ()
     tags: dict[str, str] = {}
+    starting_position: Literal["", "LATEST", "TRIM_HORIZON", "AT_TIMESTAMP"] = ""
+    starting_timestamp: datetime | None = None
+    parallelization: int = 1
+    bisect: bool = False
+    maximum_retries: int = -1
+    maximum_age: int = -1
+    on_failure: str = ""
 
     @property
     def key(self) -> str:
         return f"{self.account}/{self.region}/{self.uuid}"
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a mapping has read a shard: the sequence number after which it goes on, empty for the beginning."""
+
+    after: str
 
 
 class RuleTarget(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from lambay.functions.names import FunctionName, is_version
 from lambay.functions.records import (
     LATEST,
     Alias,
+    Checkpoint,
     CodeSigning,
     EventInvoke,
     EventSourceMapping,
@@ -49,6 +50,7 @@ class Resources:
         self.urls = store.collection("lambda.function-urls", FunctionUrl)
         self.code_signings = store.collection("lambda.code-signing-configs", CodeSigning)
         self.scheduled_rules = store.collection("lambda.scheduled-rules", ScheduledRule)
+        self.checkpoints = store.collection("lambda.stream-checkpoints", Checkpoint)
         self.scalable_targets = store.collection("lambda.scalable-targets", ScalableTarget)
         self.scaling_activities = store.collection("lambda.scaling-activities", ScalingActivity)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

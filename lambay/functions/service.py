@@ -13,6 +13,7 @@ from lambay.functions.concurrency import ConcurrencyOperations
 from lambay.functions.definition import DefinitionOperations
 from lambay.functions.delivery import Delivery
 from lambay.functions.event_invoke import EventInvokeOperations
+from lambay.functions.event_pollers import EventPollers
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.event_sources import EventSourceOperations
 from lambay.functions.failure_log import FailureLog, WriteLog
@@ -28,7 +29,6 @@ from lambay.functions.permissions import PermissionOperations
 from lambay.functions.ports import Access, Activity, FileSystems, Fleet, MountPermits, Neighbours, Network
 from lambay.functions.provisioned import ProvisionedOperations
 from lambay.functions.provisioning import Provisioning
-from lambay.functions.queue_pollers import QueuePollers
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.room import Room
@@ -126,7 +126,7 @@ class Functions(
         self._endpoint = endpoint
         self._schedules = Schedules(resources, neighbours, clock, self.deliver)
         self.scaling = Scaling(resources, neighbours, clock, self.provision, self._provisioning.utilisation)
-        self._pollers = QueuePollers(resources, invoker, neighbours, clock)
+        self._pollers = EventPollers(resources, invoker, neighbours, delivery, clock)
 
     async def start(self) -> None:
         """Take up what a crash interrupted: Pending functions settle, queued events are invoked with."""
@@ -167,6 +167,10 @@ class Functions(
     def mounts_changed(self) -> None:
         """EFS or IAM has changed: mounts that stand get the permissions that they would get anew."""
         self._mounting.recheck()
+
+    def stream_changed(self, account: str, region: str) -> None:
+        """Kinesis or DynamoDB has changed there: mappings look for records."""
+        self._pollers.changed(account, region)
 
     async def handle_code(self, request: Request) -> Response:
         """`GET /_lambay/code/…`: the package that a Location of ours leads to."""

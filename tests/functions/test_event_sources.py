@@ -186,7 +186,7 @@ async def refusing(server: Server) -> None:
         ({"FunctionName": "none-such"}, "Function does not exist"),
         ({"BatchSize": 11}, "Maximum batch window in seconds must be greater than 0"),
         ({"FilterCriteria": {"Filters": [{"Pattern": "{"}]}}, "Invalid filter pattern definition."),
-        ({"EventSourceArn": f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/s"}, "SQS queues only"),
+        ({"EventSourceArn": f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/c"}, "from no others"),
         ({"StartingPosition": "LATEST"}, "Unsupported StartingPosition parameter"),
     ],
 )
