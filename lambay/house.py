@@ -33,7 +33,7 @@ from lambay.identity import Identity, Keys, MountPermits, PoliciesByService, Sec
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
-from lambay.network import Network
+from lambay.network import Network, Wires
 from lambay.nfs import Exports
 from lambay.observe import AlarmActions, Alarms, CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
@@ -60,6 +60,8 @@ class House:
         policies = PoliciesByService(ResourcePolicies(self.neighbours.ready))
         self.identity = Identity(self.store, iam, settings, self.clock, policies)
         self.network = Network(self.neighbours)
+        self.neighbours.on_change("ec2", self.network.changed)
+        self.wires = Wires(settings, self.network.topologies)
         self.metrics = Metrics(settings.data_dir / "metrics.db", self.clock)
         self.activity = FunctionActivity(self.clock)
         self.logs = Logs(settings.data_dir / "logs.db", self.clock, settings, self.metrics)
@@ -73,6 +75,7 @@ class House:
             credentials=self._credentials,
             write_log=self.logs.write,
             serve_endpoint=self._serve_inside,
+            wiring=self.wires,
         )
         keys = Keys(self.neighbours)
         self.mount_permits = MountPermits(self.identity, keys, self.clock)
@@ -170,6 +173,7 @@ class House:
         stack.callback(house.files.close)
         stack.push_async_callback(house.files.stop)
         stack.push_async_callback(house._inside.stop)
+        stack.push_async_callback(house.wires.stop)
         stack.push_async_callback(house.fleet.stop)
         await house.fleet.start()
         stack.callback(house.logs.deliver_to, None)

@@ -58,11 +58,22 @@ class Settings:
     drain_seconds: int = _setting(
         10, "LAMBAY_DRAIN_SECONDS", "seconds that environments of replaced code keep their connections"
     )
-    drain_seconds: int = _setting(
-        10, "LAMBAY_DRAIN_SECONDS", "seconds that environments of replaced code keep their connections"
-    )
     warm_slots: int = _setting(
         2, "LAMBAY_WARM_SLOTS", "pre-started sandboxes kept ready for each runtime in use"
+    )
+    open_endpoint: bool = _setting(
+        True,
+        "LAMBAY_OPEN_ENDPOINT",
+        "functions in a VPC reach the AWS endpoint without a NAT gateway or VPC endpoint",
+    )
+    allow_lan: bool = _setting(
+        False, "LAMBAY_ALLOW_LAN", "functions may reach private addresses and the host's own"
+    )
+    mount_seconds: int = _setting(
+        5, "LAMBAY_MOUNT_SECONDS", "seconds without an answer from a mount target after which a mount fails"
+    )
+    stall_seconds: int = _setting(
+        10, "LAMBAY_STALL_SECONDS", "seconds that I/O waits for a mount target that has become unreachable"
     )
     fork_server: bool = _setting(
         True, "LAMBAY_FORK_SERVER", "start sandboxes as copies of an interpreter that has its modules loaded"

@@ -34,6 +34,7 @@ from lambay.runtime import (
     MountFailure,
     MountTimeout,
     Outcome,
+    Placement,
     RuntimeUnavailable,
 )
 
@@ -168,6 +169,7 @@ class Invoker:
             application_log_level=levels.application_level or None,
             system_log_level=levels.system_level or None,
             tracing="Active" if configuration.tracing_mode == "Active" else "PassThrough",
+            network=_placement(version),
         )
         access_point = configuration.file_systems[0].arn if configuration.file_systems else ""
         codes = frozenset((version.code.digest, *(layer.code.digest for layer in configuration.layers)))
@@ -246,6 +248,13 @@ class Invoker:
         if mounted is not chosen.mounted:
             chosen.spec = dataclasses.replace(chosen.spec, file_system=mounted.mount)
             chosen.mounted = mounted
+
+
+def _placement(version: Version) -> Placement | None:
+    vpc = version.configuration.vpc
+    if vpc is None or not vpc.subnet_ids:
+        return None
+    return Placement(version.account, version.region, vpc.vpc_id, vpc.subnet_ids, vpc.security_group_ids)
 
 
 def check_active(version: Version) -> None:

@@ -10,12 +10,21 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from lambay.aws import AWSError
+from lambay.aws import Arn, AWSError
+from lambay.causes import no_mount_target
 from lambay.fsd import Permissions
 from lambay.functions.ports import FileSystems, Fleet, MountPermit, MountPermits, MountSource
 from lambay.functions.records import Version
 from lambay.functions.rendering import environment_key
-from lambay.runtime import CreationInfo, FileSystemMount, MountConnectivityFailure, MountFailure, PosixUser
+from lambay.runtime import (
+    CreationInfo,
+    FileSystemMount,
+    MountConnectivityFailure,
+    MountFailure,
+    MountTarget,
+    MountTargets,
+    PosixUser,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +141,7 @@ class Mounting:
             read_only=source.read_only,
             permissions=Permissions(read_only=permit.read_only, root_squash=permit.root_squash),
             backing=source.backing,
+            targets=_targets(configured.arn, source),
         )
         return Mounted(source, permit, mount)
 
@@ -147,6 +157,19 @@ class Mounting:
                 await self._fleet.permit(key, None)
         elif standing is not None and standing[1].permissions != mounted.mount.permissions:
             await self._fleet.permit(key, mounted.mount)
+
+
+def _targets(access_point_arn: str, source: MountSource) -> MountTargets:
+    place = Arn.parse(access_point_arn)
+    return MountTargets(
+        place.account,
+        place.region,
+        {
+            zone: MountTarget(target.id, target.address, zone)
+            for zone, target in source.mount_targets.items()
+            if target.state == "available"
+        },
+    )
 
 
 def _serves(source: MountSource, zone: str) -> bool:

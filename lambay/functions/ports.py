@@ -166,6 +166,12 @@ class Posix(Protocol):
 
 class MountTarget(Protocol):
     @property
+    def id(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
     def state(self) -> str: ...
 
 

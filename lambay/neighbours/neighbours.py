@@ -16,6 +16,7 @@ import msgspec
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
+from lambay.neighbours import default_groups as default_groups
 from lambay.neighbours import engine as moto_engine
 from lambay.neighbours import invocations, models, operations, queues, requests
 from lambay.neighbours.bodies import EMPTY, Content

@@ -29,6 +29,7 @@ from lambay.runtime.spec import (
     SandboxFailure,
 )
 from lambay.runtime.streaming import ResponseStream
+from lambay.runtime.wiring import MountTarget, MountTargets, Placement
 
 __all__ = [
     "CapacityExceeded",
@@ -47,8 +48,11 @@ __all__ = [
     "LocalFleet",
     "MountConnectivityFailure",
     "MountFailure",
+    "MountTarget",
+    "MountTargets",
     "MountTimeout",
     "Outcome",
+    "Placement",
     "PosixUser",
     "ResponseStream",
     "Runtime",

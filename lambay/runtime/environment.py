@@ -21,7 +21,7 @@ from lambay.runtime.completion import completed
 from lambay.runtime.environment_log import EnvironmentLog
 from lambay.runtime.extensions import Extensions
 from lambay.runtime.log_shipping import LogShipping
-from lambay.runtime.mounting import mount_file_system
+from lambay.runtime.mounting import MountHold, mount_file_system
 from lambay.runtime.report import Report, Status, Words, billed, error_object, exit_reason
 from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
 from lambay.runtime.slot import Slot
@@ -316,10 +316,12 @@ class Environment:
             raise SandboxFailure(f"{spec.function_arn}: its sandbox ended before it had begun")
         try:
             slot.group.limit_memory(spec.memory_mb)
-            slot.mount_code(spec.code, spec.layers)
+            if spec.image is None:
+                slot.mount_code(spec.code, spec.layers)
             await slot.resize_scratch(spec.ephemeral_mb)
         except OSError as error:
             raise SandboxFailure(f"{spec.function_arn}: {error}") from error
+        await slot.join(spec.network)
         if spec.file_system is not None:
             await self._mount(slot, spec.file_system)
 
@@ -330,7 +332,11 @@ class Environment:
         except OSError as error:
             raise SandboxFailure(f"{self.spec.function_arn}: {error}") from error
         self._mounts += 1
-        mount_id = self.mount_id = f"{self.id}-{self._mounts}"
+        mount_id = f"{self.id}-{self._mounts}"
+        if wanted.targets is not None:
+            hold = MountHold(self._file_server, mount_id, self.lose_file_system)
+            await slot.open_lifeline(wanted.targets, hold, self.spec.timeout_s)
+        self.mount_id = mount_id
         await completed(mount_file_system(self._file_server, mount_id, mountpoint, wanted))
         if self.ended:
             # The end came while the mount was on its way, and found nothing to unmount.

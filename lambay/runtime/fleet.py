@@ -18,7 +18,8 @@ from lambay.runtime.cgroups import ControlGroups
 from lambay.runtime.environment import Environment
 from lambay.runtime.fork_servers import ForkServers
 from lambay.runtime.identities import Identities
-from lambay.runtime.languages import OWN_PYTHON, RUNTIMES, Language, examine
+from lambay.runtime.image_root import make_skeleton
+from lambay.runtime.languages import LAUNCHER, OWN_PYTHON, RUNTIMES, Language, examine
 from lambay.runtime.leftovers import end_slots
 from lambay.runtime.log_shipping import LogShipping, WriteLog
 from lambay.runtime.sandbox import make_etc
@@ -38,6 +39,7 @@ from lambay.runtime.spec import (
     Runtime,
     RuntimeUnavailable,
 )
+from lambay.runtime.wiring import Wiring
 from lambay.settings import Settings
 
 _log = logging.getLogger("lambay.runtime")
@@ -87,7 +89,7 @@ class LocalFleet:
 
     `credentials` issues the role's session for an environment; `write_log` takes its log events (account,
     Region, group, stream, [(ms, text)]); `serve_endpoint` serves Lambay's AWS API on a listening socket
-    inside a sandbox until the result is closed.
+    inside a sandbox until the result is closed; `wiring` gives sandboxes their network.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class LocalFleet:
         credentials: Callable[[EnvironmentSpec], Awaitable[Credentials]],
         write_log: WriteLog,
         serve_endpoint: ServeEndpoint,
+        wiring: Wiring | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -111,7 +114,7 @@ class LocalFleet:
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="lambay-slots")
         run_dir = settings.run_dir
         etc = run_dir / "etc"
-        self._fork_servers = ForkServers(run_dir, etc, self._spawner) if settings.fork_server else None
+        self._fork_servers = ForkServers(run_dir, etc, self._spawner)
         self._host = Host(
             run_dir=run_dir,
             etc=etc,
@@ -120,8 +123,11 @@ class LocalFleet:
             scratch=self._scratch,
             spawner=self._spawner,
             fork_servers=self._fork_servers,
+            forks=settings.fork_server,
+            skeleton=run_dir / "skeleton",
             serve_endpoint=serve_endpoint,
             threads=self._threads,
+            wiring=wiring,
         )
         self._slots = Slots(self._host, self._identities, settings.warm_slots)
         self._languages: dict[str, Language] = {}
@@ -149,8 +155,7 @@ class LocalFleet:
             await asyncio.wait([self._preparing])
         await self.reset()
         await self._slots.stop()
-        if self._fork_servers is not None:
-            await self._fork_servers.stop()
+        await self._fork_servers.stop()
         await self._shipping.flush()
         await asyncio.to_thread(self._clear)
 
@@ -289,6 +294,7 @@ class LocalFleet:
         # Slots' mounts are for this host and their own sandbox, whatever the propagation of /run.
         kernel.make_mount_point(slots, shared=False)
         make_etc(self._host.etc)
+        make_skeleton(self._host.skeleton)
         self._host.seccomp.write_bytes(filter_program())
         self._scratch.start()
         self._identities.start()
@@ -301,6 +307,7 @@ class LocalFleet:
         end_slots(slots)
         slots.rmdir()
         shutil.rmtree(self._host.etc)
+        shutil.rmtree(self._host.skeleton)
         self._host.seccomp.unlink()
         self._scratch.stop()
         self._identities.stop()
@@ -315,6 +322,8 @@ class LocalFleet:
         return self._languages.setdefault(runtime, language)
 
     async def _take_slot(self, spec: EnvironmentSpec) -> Slot:
+        if spec.image is not None:
+            return await self._slots.start(await self._language(LAUNCHER), spec.image)
         return await self._slots.take(await self._language(spec.runtime))
 
     async def _make_room(self) -> None:

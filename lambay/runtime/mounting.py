@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from lambay.causes import root_missing
@@ -13,6 +16,8 @@ from lambay.runtime.spec import (
     MountFailure,
     MountTimeout,
 )
+
+_log = logging.getLogger("lambay.runtime")
 
 
 async def mount_file_system(
@@ -44,3 +49,47 @@ async def mount_file_system(
         if error.code in ("ServerDied", "NotRunning"):
             raise MountConnectivityFailure(text) from error
         raise MountFailure(text) from error
+
+
+class MountHold:
+    """What the fate of a mount's connection means for the mount: `wiring.Mounted`.
+
+    `lost` is called once what waits for the file system has been failed.
+    """
+
+    def __init__(self, file_server: FileServer, mount_id: str, lost: Callable[[], None]) -> None:
+        self._file_server = file_server
+        self._mount_id = mount_id
+        self._lost = lost
+        self._turn: asyncio.Task[None] | None = None
+
+    def stall(self) -> None:
+        self._take_turn(self._file_server.stall)
+
+    def resume(self) -> None:
+        self._take_turn(self._file_server.resume)
+
+    def lose(self, reason: str) -> None:
+        _log.info("mount %s: %s", self._mount_id, reason)
+        self._take_turn(self._file_server.fail, self._lost)
+
+    def _take_turn(
+        self, turn: Callable[[str], Awaitable[object]], then: Callable[[], None] | None = None
+    ) -> None:
+        self._turn = asyncio.create_task(self._turned(self._turn, turn, then), name="mount's connection")
+
+    async def _turned(
+        self,
+        before: asyncio.Task[None] | None,
+        turn: Callable[[str], Awaitable[object]],
+        then: Callable[[], None] | None,
+    ) -> None:
+        """Turns are taken in their order."""
+        if before is not None:
+            await before
+        try:
+            await turn(self._mount_id)
+        except FsdError as error:
+            _log.info("mount %s: %s", self._mount_id, error)
+        if then is not None:
+            then()

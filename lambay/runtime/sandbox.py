@@ -32,6 +32,7 @@ _DIRECTORIES = (
     "opt/lib",
     "mnt",
     "tmp",
+    "image",
 )
 _KEPT_CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
@@ -53,6 +54,11 @@ class Tree:
     @property
     def mnt(self) -> Path:
         return self.root / "mnt"
+
+    @property
+    def image(self) -> Path:
+        """Where a container image is mounted, in slots that run one."""
+        return self.root / "image"
 
     @property
     def tmp(self) -> Path:
@@ -98,7 +104,8 @@ def make_etc(directory: Path) -> None:
     (directory / "passwd").touch()
     (directory / "group").write_text("root:x:0:\n")
     (directory / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    (directory / "resolv.conf").touch()
+    # The Amazon DNS server's address, in a VPC and outside.
+    (directory / "resolv.conf").write_text("nameserver 169.254.169.253\n")
     (directory / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
     for name in ("ld.so.cache", "ld.so.conf", "mime.types", "services", "protocols"):
         if Path("/etc", name).is_file():

@@ -14,7 +14,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,17 +22,19 @@ from pathlib import Path
 
 import msgspec
 
-from lambay.runtime import kernel
+from lambay.runtime import image_root, kernel
 from lambay.runtime.cgroups import ControlGroup, ControlGroups
 from lambay.runtime.completion import completed
 from lambay.runtime.first_process import FirstProcess, Surroundings, start_alone
 from lambay.runtime.fork_servers import ForkServers
+from lambay.runtime.images import Image
 from lambay.runtime.languages import BOOTSTRAPS, RUNTIME_API_PORT, Language
 from lambay.runtime.runtime_api import Door, RuntimeCalls
 from lambay.runtime.sandbox import Sandbox, Tree
 from lambay.runtime.scratch import Scratch
 from lambay.runtime.spawner import Spawner
 from lambay.runtime.spec import Closer, SandboxFailure
+from lambay.runtime.wiring import Lifeline, Link, Mounted, MountTargets, Placement, Wiring
 
 ENDPOINT_PORT = 4566
 DEFAULT_SCRATCH_MB = 512
@@ -55,11 +57,15 @@ class Host:
     control_groups: ControlGroups
     scratch: Scratch
     spawner: Spawner
-    fork_servers: ForkServers | None
-    """None: every sandbox has an interpreter of its own."""
+    fork_servers: ForkServers
+    forks: bool
+    """False: only container images, which have no interpreter for it, are run by copies of a fork server."""
+    skeleton: Path
     serve_endpoint: ServeEndpoint
     threads: ThreadPoolExecutor
     """For system calls that take their time: theirs alone, so that no other room's keep them waiting."""
+    wiring: Wiring | None = None
+    """None: nothing is reached but the slot's own loopback."""
 
     async def aside(self, work: Callable[..., None], *arguments: object) -> None:
         """Run blocking work in a thread."""
@@ -110,6 +116,7 @@ class Slot:
     tree: Tree
     group: ControlGroup
     _host: Host
+    image: Image | None = None
     calls: RuntimeCalls = field(default_factory=_Unclaimed)
     output: int = -1
     warm: bool = False
@@ -123,16 +130,19 @@ class Slot:
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _sent: bool = False
     _ended: bool = False
+    _link: asyncio.Task[Link] | None = None
 
     @classmethod
-    async def start(cls, host: Host, number: int, uid: int, language: Language) -> Slot:
+    async def start(
+        cls, host: Host, number: int, uid: int, language: Language, image: Image | None = None
+    ) -> Slot:
         """A running sandbox whose interpreter is on its way. Raises SandboxFailure."""
         tree = Tree(host.run_dir / "slots" / str(number))
         try:
             group = host.control_groups.make(f"slot-{number}")
         except OSError as error:
             raise SandboxFailure(f"control group of slot {number}: {error}") from error
-        slot = cls(number, uid, language, tree, group, host)
+        slot = cls(number, uid, language, tree, group, host, image)
         try:
             await host.aside(slot._prepare)
             await slot._launch()
@@ -165,12 +175,27 @@ class Slot:
             mount = self._host.scratch.mount
             await completed(self._host.aside(mount, self.tree.tmp, megabytes, self.uid, self.uid))
 
+    async def join(self, placement: Placement | None) -> None:
+        """Be part of a VPC, or of the internet. Raises SandboxFailure."""
+        if self._link is None:
+            return
+        try:
+            link = await asyncio.shield(self._link)
+        except OSError as error:
+            raise SandboxFailure(f"slot {self.number}: network: {error}") from error
+        await link.join(placement)
+
+    async def open_lifeline(self, targets: MountTargets, mounted: Mounted, seconds: float) -> Lifeline | None:
+        """Raises MountTimeout, MountConnectivityFailure."""
+        if self._link is None:
+            return None
+        return await (await self._link).open_lifeline(targets, mounted, seconds)
+
     def run(self, environment: Mapping[str, str]) -> None:
         """Give the waiting interpreter its function; it may call the Runtime API from now on."""
         if self._channel is None:
             return
-        commands = self.language.executes(environment)
-        message = msgspec.json.encode({"environment": environment, "commands": commands})
+        message = msgspec.json.encode({"environment": environment, **self._executed(environment)})
         # At most 4 KiB of user variables and some of Lambda's: always within the socket's buffer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._channel.sendall(message)
@@ -179,6 +204,13 @@ class Slot:
         self._sent = True
         if self._ready.is_set():
             self._hang_up()
+
+    def _executed(self, environment: Mapping[str, str]) -> dict[str, object]:
+        image = self.image
+        if image is None:
+            return {"commands": self.language.executes(environment), "directory": "/var/task"}
+        command = [*image.entry_point, *image.command]
+        return {"commands": [command] if command else [], "directory": image.working_directory or "/"}
 
     def beside_the_runtime(self) -> list[int]:
         """The host's pids of what the sandbox's process 1 has as children beside the runtime: extensions."""
@@ -232,6 +264,9 @@ class Slot:
             loop.remove_reader(self.output)
             os.close(self.output)
             self.output = -1
+        if self._link is not None:
+            with contextlib.suppress(OSError):
+                await (await self._link).close()
         if self.network >= 0:
             os.close(self.network)
             self.network = -1
@@ -242,12 +277,18 @@ class Slot:
         kernel.make_mount_point(self.tree.root, shared=True)
         self._host.scratch.mount(self.tree.tmp, DEFAULT_SCRATCH_MB, self.uid, self.uid)
         if self._forked:
-            for place, source in self.tree.places.items():
+            for place, source in self._places():
                 self._views[place] = kernel.detached_mount(source, read_only=place != "/tmp")
+
+    def _places(self) -> Iterable[tuple[str, Path]]:
+        if self.image is None:
+            return self.tree.places.items()
+        host = self._host
+        return image_root.places(self.image, self.tree, host.skeleton, host.etc, self.uid)
 
     @property
     def _forked(self) -> bool:
-        return bool(self._host.fork_servers and self.language.forks)
+        return self.image is not None or bool(self._host.forks and self.language.forks)
 
     async def _launch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -258,6 +299,8 @@ class Slot:
         try:
             loopback = await completed(self._host.spawner.loopback((RUNTIME_API_PORT, ENDPOINT_PORT)))
             self.network = loopback.network
+            if self._host.wiring is not None:
+                self._link = asyncio.create_task(_plugged(self._host.wiring, self.network), name="link")
             await self._serve(loopback.listeners)
             given = Surroundings(self.network, theirs.fileno(), written, self.group, self._host.seccomp)
             self._first = first = await self._start_process(given)
@@ -273,7 +316,7 @@ class Slot:
 
     async def _start_process(self, given: Surroundings) -> FirstProcess:
         host = self._host
-        if not self._forked or host.fork_servers is None:
+        if not self._forked:
             return await start_alone(self._sandbox(), host.spawner, given)
         server = await host.fork_servers.of(self.language)
         try:
@@ -343,6 +386,10 @@ class Slot:
             self.group.remove()
         except OSError as error:
             _log.warning("slot %d: %s", self.number, error)
+
+
+async def _plugged(wiring: Wiring, network: int) -> Link:
+    return await wiring.plug(network)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

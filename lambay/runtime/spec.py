@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from lambay.fsd import Mount, Mounted, Permissions, Turned
+from lambay.runtime.images import Image
 from lambay.runtime.streaming import ResponseStream
+from lambay.runtime.wiring import MountTargets, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class FileSystemMount:
     permissions: Permissions = EVERYTHING
     backing: Path | None = None
     """The volume's directory, where the volume may not be open in fsd yet."""
+    targets: MountTargets | None = None
+    """Where it is reached by network; None: it is there without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +90,16 @@ class EnvironmentSpec:
     runtime: str
     memory_mb: int
     timeout_s: int
-    code: Path
+    code: Path = Path("/nonexistent")
     role_arn: str
     ephemeral_mb: int = 512
     variables: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[Path, ...] = ()
+    image: Image | None = None
+    """A container image in place of a runtime, its code and layers; its `runtime` and `handler` are empty."""
     file_system: FileSystemMount | None = None
+    network: Placement | None = None
+    """In a VPC; None: on the internet."""
     log_group: str = ""
     log_format: Literal["Text", "JSON"] = "Text"
     application_log_level: str | None = None
@@ -169,6 +177,12 @@ class FileServer(Protocol):
     async def mount(self, mount: Mount) -> Mounted: ...
 
     async def unmount(self, mount: str) -> None: ...
+
+    async def stall(self, mount: str) -> object: ...
+
+    async def resume(self, mount: str) -> object: ...
+
+    async def fail(self, mount: str) -> object: ...
 
     async def permit(self, mount: str, permissions: Permissions) -> Turned: ...
 
