@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from lambay.runtime import image_root
 from lambay.runtime.runtime_api import Door
 from lambay.runtime.spec import EnvironmentSpec, Invocation
 
@@ -57,7 +58,7 @@ class Extensions:
         self._spec = spec
         self._changed = changed
         self._lost = lost
-        self._expected = frozenset(name for layer in spec.layers for name in _programs(layer))
+        self._expected = frozenset(name for directory in _directories(spec) for name in _programs(directory))
         self._registered: dict[str, _Extension] = {}
         self._registering = True
 
@@ -210,8 +211,13 @@ def _deliver(door: Door, event: bytes) -> None:
     door.answer(HTTPStatus.OK, event, {"Lambda-Extension-Event-Identifier": str(uuid.uuid4())})
 
 
-def _programs(layer: Path) -> list[str]:
-    directory = layer / "extensions"
+def _directories(spec: EnvironmentSpec) -> list[Path]:
+    if spec.image is not None:
+        return image_root.extensions(spec.image)
+    return [layer / "extensions" for layer in spec.layers]
+
+
+def _programs(directory: Path) -> list[str]:
     if not directory.is_dir():
         return []
     return [entry.name for entry in directory.iterdir() if entry.is_file() and os.access(entry, os.X_OK)]

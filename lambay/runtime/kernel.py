@@ -21,6 +21,9 @@ _MNT_DETACH = 2
 
 # Numbers of the generic table: the same on x86-64 and arm64.
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
+_FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 1, 1, 6
+_LONGEST_OPTIONS = 4000
 _OPEN_TREE_CLONE, _AT_FDCWD, _AT_EMPTY_PATH = 1, -100, 0x1000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV = 1, 2, 4
@@ -112,7 +115,25 @@ def _detached(source: Path, *, read_only: bool, propagation: int) -> int:
 def mount_overlay(layers: tuple[Path, ...], target: Path) -> None:
     """A read-only union of `layers`; where two have the same path, the later one wins."""
     lower = ":".join(str(layer).replace("\\", "\\\\").replace(":", "\\:") for layer in reversed(layers))
-    _mount("overlay", target, "overlay", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"lowerdir={lower}")
+    if len(lower) < _LONGEST_OPTIONS:
+        _mount("overlay", target, "overlay", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"lowerdir={lower}")
+        return
+    # Too long for mount(2), which takes one page of options; layer by layer since Linux 6.5.
+    context = _checked(_libc.syscall(_SYS_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "fsopen")
+    try:
+        for layer in reversed(layers):
+            told = (context, _FSCONFIG_SET_STRING, b"lowerdir+", os.fsencode(layer), 0)
+            _checked(_libc.syscall(_SYS_FSCONFIG, *told), "fsconfig", layer)
+        _checked(_libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), "fsconfig")
+        attributes = _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV
+        tree = _checked(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "fsmount")
+    finally:
+        os.close(context)
+    try:
+        place = (tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        _checked(_libc.syscall(_SYS_MOVE_MOUNT, *place), "move_mount", target)
+    finally:
+        os.close(tree)
 
 
 def mount_ext4(device: str, target: Path, options: str) -> None:
@@ -125,6 +146,15 @@ def detach(target: Path) -> None:
         number = ctypes.get_errno()
         if number not in (2, 22):
             raise OSError(number, f"umount2: {os.strerror(number)}", str(target))
+
+
+def sync_file_system(directory: Path) -> None:
+    """Return once all that was written to the directory's file system is on its disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _checked(_libc.syncfs(descriptor), "syncfs", directory)
+    finally:
+        os.close(descriptor)
 
 
 def unshare_network() -> None:

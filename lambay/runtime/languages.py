@@ -25,6 +25,8 @@ OWN_PYTHON = f"python3.{sys.version_info.minor}"
 """The version that Lambay itself runs on; its interpreter is always there."""
 
 PROVIDED = ("provided.al2", "provided.al2023")
+LAUNCHER = PROVIDED[-1]
+"""What container images are run by as well: it executes what it is told."""
 RUNTIMES = (*interpreters.RUNTIMES, *node.RUNTIMES, *PROVIDED)
 
 # What no process can take on that has started already; see ld.so(8), locale(7), mallopt(3).

@@ -64,6 +64,9 @@ class Words:
 
     def init_start(self, now_ms: int) -> str | None:
         spec = self._spec
+        if not spec.runtime and not self._json:
+            # A container image has no runtime version.
+            return None
         version = f"{spec.runtime.replace('python', 'python:')}.v1"
         runtime_arn = f"arn:aws:lambda:{spec.region}::runtime:{spec.runtime}"
         if not self._json:

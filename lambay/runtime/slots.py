@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 
 from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.identities import Identities
+from lambay.runtime.images import Image
 from lambay.runtime.languages import Language
 from lambay.runtime.slot import Host, Slot
 from lambay.runtime.spec import SandboxFailure
@@ -61,6 +62,17 @@ class Slots:
             keep.add_done_callback(self._refills.discard)
             raise
 
+    async def start(self, language: Language, image: Image) -> Slot:
+        """A slot for one container image, which no other could use. Raises SandboxFailure."""
+        start = asyncio.create_task(self._start(language, image), name="slot of an image")
+        try:
+            return await asyncio.shield(start)
+        except asyncio.CancelledError:
+            await asyncio.wait([start])
+            if start.exception() is None:
+                await self.end(start.result())
+            raise
+
     def refill_soon(self, language: Language) -> None:
         """As `refill`, but not while the environment that took the last one wants the processor."""
         if language not in self._due:
@@ -111,7 +123,7 @@ class Slots:
         del self._due[language]
         self.refill(language)
 
-    async def _start(self, language: Language) -> Slot:
+    async def _start(self, language: Language, image: Image | None = None) -> Slot:
         self._alive += 1
         uid = self._identities.take()
         try:
@@ -119,7 +131,7 @@ class Slots:
                 if self._stopping:
                     raise SandboxFailure("Lambay is stopping")
                 self._started += 1
-                return await Slot.start(self._host, self._started, uid, language)
+                return await Slot.start(self._host, self._started, uid, language, image)
         except BaseException:
             self._gone(uid)
             raise

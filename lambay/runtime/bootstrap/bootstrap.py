@@ -54,6 +54,7 @@ def main() -> None:
     received = receive()
     start_extensions(received["environment"])
     if received["commands"] is not None:
+        os.chdir(received["directory"])
         execute(received["commands"], received["environment"])
         sys.exit(f"{received['commands'][0][0]} cannot be executed")
     become(received["environment"])

@@ -5,9 +5,9 @@ What bubblewrap and setpriv do for the sandboxes that have an interpreter of the
     {"uid": 1073741824, "files": 1024, "hostname": "lambda", "mounts": ["/var/task", ...],
      "tasks": 4, "unified": true}
 
-with descriptors in this order: status pipe (kept by process 1), standard input, output, network namespace,
-seccomp program, one detached mount for each of `mounts`, the file `tasks` of so many v1 control groups, the
-directory of the v2 one where there is one.
+where a first mount at `/` is an image's root, in place of the fork server's. The descriptors, in this order:
+status pipe (kept by process 1), standard input, output, network namespace, seccomp program, one detached mount
+for each of `mounts`, the file `tasks` of so many v1 control groups, the directory of the v2 one where there is one.
 Every failure is an OSError that names the call.
 """
 
@@ -28,9 +28,12 @@ CLONE_NEWNET = 0x40000000
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
 _MNT_DETACH = 2
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _AT_RECURSIVE = 1, 0x80000, 0x8000
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT, _SYS_CLONE3, _SYS_CLOSE_RANGE = 429, 435, 436
 _CLONE_PIDFD, _CLONE_INTO_CGROUP = 0x1000, 0x200000000
-_AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = -100, 4
+_AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_SYMLINKS = -100, 4, 0x10
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 1, 4, 22, 24
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _SECCOMP_MODE_FILTER = 2
@@ -99,18 +102,19 @@ def build(request: Dict[str, Any], descriptors: List[int]) -> None:  # noqa: UP0
     # The control group is its namespace's root only for who is in it already.
     _call("unshare", CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
     socket.sethostname(request["hostname"])
+    if mounts[0] == "/":
+        _enter_root(descriptors[4])
+        descriptors, mounts = [*descriptors[:4], *descriptors[5:]], mounts[1:]
+    else:
+        _call("umount2", b"/proc", _MNT_DETACH)
     # Python 3.8 and 3.9 have no zip(strict=...).
     for place, detached in zip(mounts, descriptors[4:]):  # noqa: B905
-        _system_call(
-            "move_mount " + place,
-            _SYS_MOVE_MOUNT,
-            detached,
-            b"",
-            _AT_FDCWD,
-            place.encode(),
-            _MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    _call("umount2", b"/proc", _MNT_DETACH)
+        try:
+            _attach(detached, place, _MOVE_MOUNT_T_SYMLINKS)
+        except OSError:
+            # An image may have something else there; it is its own concern then.
+            if not place.startswith("/etc/"):
+                raise
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     for name in _COVERED:
         covered = "/proc/" + name
@@ -124,6 +128,25 @@ def build(request: Dict[str, Any], descriptors: List[int]) -> None:  # noqa: UP0
             )
     # Terminals of one's own: those of the tree's /dev are every sandbox's.
     _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620")
+
+
+def _attach(detached: int, place: str, flags: int = 0) -> None:
+    arguments = (detached, b"", _AT_FDCWD, place.encode(), _MOVE_MOUNT_F_EMPTY_PATH | flags)
+    _system_call("move_mount " + place, _SYS_MOVE_MOUNT, *arguments)
+
+
+def _enter_root(root: int) -> None:
+    """Have an image's files in place of the fork server's, with nothing of those but the devices."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    devices = _system_call("open_tree /dev", _SYS_OPEN_TREE, _AT_FDCWD, b"/dev", flags)
+    # Some directory; the root's place is where it is mounted.
+    _attach(root, "/mnt")
+    os.chdir("/mnt")
+    _attach(devices, "dev")
+    os.close(devices)
+    _system_call("pivot_root", _PIVOT_ROOT[os.uname().machine], b".", b".")
+    _call("umount2", b".", _MNT_DETACH)
+    os.chdir("/")
 
 
 def _mount(source: str, target: str, kind: Any, flags: int, options: Any = None) -> None:

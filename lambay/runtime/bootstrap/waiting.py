@@ -1,7 +1,7 @@
 """How a program in a sandbox waits for its function.
 
 Its standard input is a socket to Lambay: it writes one byte once it is ready, and reads one JSON object,
-`{"environment": {...}, "commands": [[program, argument...]...] or null}`.
+`{"environment": {...}, "commands": [[program, argument...]...] or null, "directory": "/var/task"}`.
 """
 
 import json
@@ -30,10 +30,11 @@ def receive() -> Any:
 
 def execute(commands: List[List[str]], environment: Dict[str, str]) -> None:  # noqa: UP006
     """Become the first command whose program is there; returns only where none is."""
-    os.chdir("/var/task")
     for command in commands:
-        if os.access(command[0], os.X_OK):
-            os.execve(command[0], command, environment)
+        try:
+            os.execvpe(command[0], command, environment)
+        except OSError:
+            continue
 
 
 def start_extensions(environment: Dict[str, str]) -> None:  # noqa: UP006
