@@ -589,7 +589,19 @@ class Deployment:
             changed=self._book.store.next_commit,
             signals=self._signals,
             nested=self._nested,
+            update_policy=self._update_policy(record.name),
         )
+
+    def _update_policy(self, name: str) -> Mapping[str, Any]:
+        """Resolved; a policy that refers to what is not there yet says nothing."""
+        declared = self._plan.template.resources.get(name)
+        if declared is None or declared.update_policy is None:
+            return {}
+        try:
+            found = resolve(dict(declared.update_policy), self._plan.within(self._ref, self._attribute))
+        except AWSError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _outputs(self) -> tuple[Output, ...]:
         scope = self._plan.within(self._ref, self._attribute)

@@ -85,7 +85,8 @@ class Resource:
     @cached_property
     def references(self) -> frozenset[str]:
         """All names that it refers to or depends on."""
-        return frozenset(name for name, _ in graph.references(self.properties)) | frozenset(self.depends_on)
+        named = graph.references([self.properties, dict(self.update_policy or {})])
+        return frozenset(name for name, _ in named) | frozenset(self.depends_on)
 
 
 @dataclass(frozen=True)

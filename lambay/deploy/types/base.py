@@ -73,6 +73,7 @@ class At:
     changed: Callable[[], Awaitable[None]]
     signals: Signals
     nested: Nested
+    update_policy: Mapping[str, Any] = field(default_factory=dict)
 
     async def call(self, service: str, operation: str, /, **input: Any) -> dict[str, Any]:
         """What is None is left out. Raises AWSError."""

@@ -355,6 +355,18 @@ class NatGateway(Tagged):
     removal = "DeleteNatGateway"
     left_out = ("MaxDrainDurationSeconds",)
 
+    async def delete(self, at: At, id: str, properties: Properties) -> None:
+        """With its interface, which EC2 takes down by itself and moto leaves."""
+        try:
+            found = (await at.call("ec2", "DescribeNatGateways", NatGatewayIds=[id]))["NatGateways"]
+        except AWSError:
+            return
+        await gone(at.call("ec2", "DeleteNatGateway", NatGatewayId=id))
+        for address in (one for gateway in found for one in gateway.get("NatGatewayAddresses", ())):
+            if address.get("NetworkInterfaceId"):
+                interface = address["NetworkInterfaceId"]
+                await gone(at.call("ec2", "DeleteNetworkInterface", NetworkInterfaceId=interface))
+
 
 class VpcEndpoint(Tagged):
     name = "AWS::EC2::VPCEndpoint"

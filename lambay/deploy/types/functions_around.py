@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from lambay.aws import AWSError
 from lambay.deploy.types.base import At, Made, Properties, ResourceType, changed, gone, take
 
@@ -61,7 +63,10 @@ class Alias(ResourceType):
         return Made(made["AliasArn"], {"AliasArn": made["AliasArn"]})
 
     async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
-        if changed(before, properties, "Description", "FunctionVersion", "RoutingConfig"):
+        rolling = at.update_policy.get("CodeDeployLambdaAliasUpdate")
+        if rolling and changed(before, properties, "FunctionVersion"):
+            await _shift(at, properties, before, rolling)
+        elif changed(before, properties, "Description", "FunctionVersion", "RoutingConfig"):
             routing = _routing(properties) or {"RoutingConfig": {"AdditionalVersionWeights": {}}}
             given = take(properties, "FunctionName", "Name", "FunctionVersion")
             description = properties.get("Description", "")
@@ -73,6 +78,54 @@ class Alias(ResourceType):
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("lambda", "DeleteAlias", **take(properties, "FunctionName", "Name")))
+
+
+async def _shift(at: At, properties: Properties, before: Properties, rolling: Properties) -> None:
+    """The alias goes from version to version by CodeDeploy, which takes it back where it fails.
+
+    See the CloudFormation User Guide, "CodeDeployLambdaAliasUpdate".
+    """
+    function, alias = properties["FunctionName"], properties["Name"]
+    specification: dict[str, Any] = {
+        "version": "0.0",
+        "Resources": [
+            {
+                alias: {
+                    "Type": "AWS::Lambda::Function",
+                    "Properties": {
+                        "Name": function,
+                        "Alias": alias,
+                        "CurrentVersion": before["FunctionVersion"],
+                        "TargetVersion": properties["FunctionVersion"],
+                    },
+                }
+            }
+        ],
+    }
+    hooks = (("BeforeAllowTraffic", "BeforeAllowTrafficHook"), ("AfterAllowTraffic", "AfterAllowTrafficHook"))
+    named = [{event: rolling[name]} for event, name in hooks if name in rolling]
+    if named:
+        specification["Hooks"] = named
+    started = await at.call(
+        "codedeploy",
+        "CreateDeployment",
+        applicationName=rolling["ApplicationName"],
+        deploymentGroupName=rolling["DeploymentGroupName"],
+        revision={
+            "revisionType": "AppSpecContent",
+            "appSpecContent": {"content": msgspec.json.encode(specification).decode()},
+        },
+    )
+
+    async def look() -> bool:
+        found = await at.call("codedeploy", "GetDeployment", deploymentId=started["deploymentId"])
+        deployment = found["deploymentInfo"]
+        if deployment["status"] in ("Failed", "Stopped"):
+            said = deployment.get("errorInformation", {}).get("message", deployment["status"])
+            raise AWSError("GeneralServiceException", f"CodeDeploy's {started['deploymentId']} ended: {said}")
+        return bool(deployment["status"] == "Succeeded")
+
+    await at.until(look)
 
 
 def _routing(properties: Properties) -> dict[str, Any]:

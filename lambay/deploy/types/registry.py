@@ -7,10 +7,38 @@ from collections.abc import Mapping
 from functools import cache
 
 from lambay.deploy import schemas
-from lambay.deploy.types import cloudformation, ec2, ec2_rules, efs, functions, functions_around, iam, logs
+from lambay.deploy.types import (
+    cloudformation,
+    containers,
+    ec2,
+    ec2_rules,
+    efs,
+    functions,
+    functions_around,
+    iam,
+    keys,
+    logs,
+    messaging,
+    operations,
+    storage,
+)
 from lambay.deploy.types.base import ResourceType
 
-_MODULES = (cloudformation, ec2, ec2_rules, efs, functions, functions_around, iam, logs)
+_MODULES = (
+    cloudformation,
+    containers,
+    ec2,
+    ec2_rules,
+    efs,
+    functions,
+    functions_around,
+    iam,
+    keys,
+    logs,
+    messaging,
+    operations,
+    storage,
+)
 
 
 @cache
