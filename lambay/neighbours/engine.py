@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from lambay.neighbours import adapt, models, moment, objects
+from lambay.neighbours import kms_keys as _kms_keys  # noqa: F401  (adapts KMS)
 from lambay.neighbours import topics as _topics  # noqa: F401  (adapts SNS)
 from lambay.neighbours.bodies import Bodies
 from lambay.neighbours.journal import Birth, Entry, Recorded, content_of
