@@ -135,8 +135,8 @@ class Environment:
 
     @property
     def peak_mb(self) -> int:
-        """The most memory that it used, as of its last invocation."""
-        return self._peak_mb
+        """The most memory that it has used at once so far, in MiB."""
+        return self._peak_mb if self._slot is None else self._slot.group.peak_memory_mb()
 
     def credentials_last(self) -> bool:
         """Whether the role's session lasts for one more invocation."""
