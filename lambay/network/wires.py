@@ -22,7 +22,7 @@ from lambay.network import addresses, namespaces
 from lambay.network.doors import NFS_PORT, Door, Holding
 from lambay.network.edge import Cable, Edge
 from lambay.network.lifelines import Lifeline, connect, discard
-from lambay.network.model import Interface, Permission, Topology, Verdict, reach
+from lambay.network.model import Interface, Permission, Topology, reach
 from lambay.network.resolver import Resolver
 from lambay.network.router import Router
 from lambay.network.ruleset import resolver_addresses
@@ -45,6 +45,8 @@ _MOST_VPCS = 4096
 # An interface that a function's owner has just made, or makes again after a start.
 _INTERFACE_SECONDS = 30.0
 _MOUNT_TARGET = re.compile(r"mount target (fsmt-[0-9a-f]+)")
+
+_NO_WAY = ("no route", "route leads nowhere", "peering", "no such address")
 
 _log = logging.getLogger("lambay.network")
 
@@ -266,8 +268,7 @@ class Wires:
             await connect(opened, target, limit, self._settings.stall_seconds)
         except (MountTimeout, MountConnectivityFailure) as failure:
             discard(opened)
-            sentence = self._reason(topology, source, target)
-            raise type(failure)(sentence or str(failure)) from failure
+            raise self._explained(failure, source, target) from failure
         except BaseException:
             discard(opened)
             raise
@@ -275,12 +276,18 @@ class Wires:
         self._lifelines.add(lifeline)
         return lifeline
 
-    def _reason(self, topology: Topology, source: Interface, target: MountTarget) -> str:
+    def _explained(
+        self, failure: MountTimeout | MountConnectivityFailure, source: Interface, target: MountTarget
+    ) -> MountTimeout | MountConnectivityFailure:
+        """The failure with its cause, where the model knows one: without a way there it is no mere timeout."""
         if target.zone in self._down:
-            return f"Availability Zone {target.zone} of mount target {target.id} is down"
+            return MountTimeout(f"Availability Zone {target.zone} of mount target {target.id} is down")
+        topology = self._topology
         found = topology.at(_vpc_of(topology, target.id), target.address)
-        verdict = reach(topology, source, found, "tcp", NFS_PORT) if found is not None else Verdict()
-        return verdict.sentence
+        stop = reach(topology, source, found, "tcp", NFS_PORT).stop if found is not None else None
+        if stop is None:
+            return failure
+        return (MountConnectivityFailure if stop.kind in _NO_WAY else type(failure))(stop.sentence)
 
     def lifeline_closed(self, lifeline: Lifeline) -> None:
         self._lifelines.discard(lifeline)
