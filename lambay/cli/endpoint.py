@@ -6,6 +6,7 @@ import argparse
 import http.client
 import json
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -65,13 +66,18 @@ def lines(options: argparse.Namespace, path: str) -> Iterator[Any]:
 def _open(options: argparse.Namespace, method: str, path: str, body: object) -> http.client.HTTPResponse:
     request = _signed(options, method, path, b"" if body is None else json.dumps(body).encode())
     try:
-        return urllib.request.urlopen(request)  # type: ignore[no-any-return]
+        return urllib.request.urlopen(request, context=_trust())  # type: ignore[no-any-return]
     except urllib.error.HTTPError as error:
         raise CommandError(_message(error)) from None
     except urllib.error.URLError as error:
         raise CommandError(
             f"no Lambay answers at {options.endpoint} ({error.reason}); start one with `lambay up`"
         ) from None
+
+
+def _trust() -> ssl.SSLContext:
+    """The certificates that AWS's clients would trust as well."""
+    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
 
 
 def _signed(options: argparse.Namespace, method: str, path: str, body: bytes) -> urllib.request.Request:

@@ -12,7 +12,10 @@ from lambay.cli.endpoint import CommandError, add_endpoint, client
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("invoke", help="call a function; its answer on stdout, its log on stderr")
-    parser.add_argument("function", help="name or ARN, with :QUALIFIER for a version or alias")
+    parser.add_argument(
+        "function",
+        help="name or ARN, with :QUALIFIER for a version or alias; or STACK/RESOURCE",
+    )
     parser.add_argument("event", nargs="?", default="{}", help="JSON, @FILE, or - for stdin (default {})")
     parser.add_argument(
         "--async", dest="event_type", action="store_true", help="hand it to the queue and return"
@@ -27,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         answer = client(options, "lambda").invoke(
-            FunctionName=options.function,
+            FunctionName=_function(options),
             Payload=_event(options.event),
             InvocationType="Event" if options.event_type else "RequestResponse",
             LogType="None" if options.event_type or options.quiet else "Tail",
@@ -41,6 +44,17 @@ def run(options: argparse.Namespace) -> int:
     if payload:
         sys.stdout.buffer.write(payload + b"\n")
     return 1 if answer.get("FunctionError") else 0
+
+
+def _function(options: argparse.Namespace) -> str:
+    """The function that a name means: STACK/RESOURCE is the one that a stack made of its template's resource."""
+    stack, slash, resource = options.function.partition("/")
+    if not slash:
+        return str(options.function)
+    found = client(options, "cloudformation").describe_stack_resource(
+        StackName=stack, LogicalResourceId=resource
+    )
+    return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def _event(text: str) -> bytes:

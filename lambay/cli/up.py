@@ -19,6 +19,16 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--region", help="Region of calls that name none (LAMBAY_REGION; us-east-1)")
     parser.add_argument("--account", help="account of the root credentials (LAMBAY_ACCOUNT; 000000000000)")
     parser.add_argument(
+        "--tls",
+        choices=("off", "generated", "own"),
+        help="speak HTTPS, with a certificate made here or with --tls-cert and --tls-key (LAMBAY_TLS; off)",
+    )
+    parser.add_argument("--tls-cert", type=Path, help="file of the certificate chain, PEM (LAMBAY_TLS_CERT)")
+    parser.add_argument("--tls-key", type=Path, help="file of its private key, PEM (LAMBAY_TLS_KEY)")
+    parser.add_argument(
+        "--accounts", help="root credentials of further accounts, ACCOUNT:KEY:SECRET,… (LAMBAY_ACCOUNTS)"
+    )
+    parser.add_argument(
         "--allow-reset",
         action="store_true",
         default=None,
@@ -52,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
         given = {name: value for name, value in vars(options).items() if name != "run" and value is not None}
         if "quotas" in given:
             given["quotas"] = given["quotas"] == "on"
+        if "tls_cert" in given and "tls_key" in given:
+            given.setdefault("tls", "own")
         settings = Settings.load(**given)
     except ValueError as error:
         raise CommandError(str(error)) from None

@@ -218,6 +218,10 @@ class StackOperations(Operations):
             raise invalid(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
         if stack.status == "DELETE_IN_PROGRESS":
             return {}
+        if stack.status == "REVIEW_IN_PROGRESS":
+            # There is nothing of it but change sets.
+            await self._book.tell_stack(stack, "DELETE_COMPLETE", _USER, deleted=self._book.clock.time())
+            return {}
         retain = tuple(input.get("RetainResources", ()))
         if retain and stack.status != "DELETE_FAILED" and input.get("DeletionMode") != "FORCE_DELETE_STACK":
             raise invalid(
