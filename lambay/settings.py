@@ -55,6 +55,9 @@ class Settings:
     idle_seconds: int = _setting(
         600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends"
     )
+    concurrency: int = _setting(
+        1000, "LAMBAY_CONCURRENCY", "concurrent executions that an account has in a Region"
+    )
     drain_seconds: int = _setting(
         10, "LAMBAY_DRAIN_SECONDS", "seconds that environments of replaced code keep their connections"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 from lambay.aws import AWSError
 from lambay.functions.resources import Resources
 
-ACCOUNT_CONCURRENCY = 1000
-UNRESERVED_MINIMUM = 100
+_UNRESERVED_MINIMUM = 100
+_INVOCATIONS_A_SECOND = 10
 
 
 class Admission:
@@ -19,8 +20,10 @@ class Admission:
     the shares are computed once for each change of the records.
     """
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, account_limit: int) -> None:
         self._resources = resources
+        self.account_limit = account_limit
+        self._rates: dict[str, tuple[float, float]] = {}
         self._running: Counter[str] = Counter()
         self._shared: Counter[str] = Counter()
         self._unreserved: dict[str, int] = {}
@@ -40,12 +43,29 @@ class Admission:
         running = self._running[function_key]
         if reserved is not None and running >= reserved:
             raise throttled("ReservedFunctionConcurrentInvocationLimitExceeded")
+        if reserved is not None:
+            self._pace(function_key, reserved)
         shared = reserved is None and not provisioned
         if shared and self._shared[place] >= self.unreserved(place):
             raise throttled("ConcurrentInvocationLimitExceeded")
         self._shared[place] += shared
         self._running[function_key] = running + 1
         return shared
+
+    @property
+    def unreserved_minimum(self) -> int:
+        """What of the account's concurrency functions can't reserve."""
+        return min(_UNRESERVED_MINIMUM, self.account_limit)
+
+    def _pace(self, function_key: str, reserved: int) -> None:
+        """Ten invocations a second for each reserved execution, as many at once. Raises TooManyRequestsException."""
+        most = float(reserved * _INVOCATIONS_A_SECOND)
+        now = time.monotonic()
+        left, since = self._rates.get(function_key, (most, now))
+        left = min(left + (now - since) * most, most)
+        if left < 1:
+            raise throttled("ReservedFunctionInvocationRateLimitExceeded")
+        self._rates[function_key] = (left - 1, now)
 
     def leave(self, function_key: str, place: str, shared: bool) -> None:
         """An invocation that `enter` counted is over."""
@@ -96,7 +116,7 @@ class Admission:
                 for config in self._resources.provisioned.under(f"{place}/")
                 if config.function_key in without
             )
-            known = self._unreserved[place] = ACCOUNT_CONCURRENCY - taken
+            known = self._unreserved[place] = self.account_limit - taken
         return known
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from lambay.aws import Call
-from lambay.functions.admission import UNRESERVED_MINIMUM
 from lambay.functions.errors import function_not_found, invalid
 from lambay.functions.names import FunctionName, unqualified
 from lambay.functions.records import LATEST, Function
@@ -32,10 +31,11 @@ class ConcurrencyOperations(Operations):
             taken = (
                 function.reserved_concurrency if function.reserved_concurrency is not None else provisioned
             )
-            if left + taken - wanted < UNRESERVED_MINIMUM:
+            minimum = self._room.admission.unreserved_minimum
+            if left + taken - wanted < minimum:
                 raise invalid(
                     "Specified ReservedConcurrentExecutions for function decreases account's "
-                    f"UnreservedConcurrentExecution below its minimum value of [{UNRESERVED_MINIMUM}]."
+                    f"UnreservedConcurrentExecution below its minimum value of [{minimum}]."
                 )
             await self._reserve(function, wanted)
         return {"ReservedConcurrentExecutions": wanted}

@@ -102,7 +102,7 @@ class Interfaces:
 def _needed(version: Version) -> list[NetworkInterface]:
     """What the version needs, still without ids."""
     vpc = version.configuration.vpc
-    if vpc is None:
+    if vpc is None or version.state == "Inactive":
         return []
     groups = tuple(sorted(vpc.security_group_ids))
     return [

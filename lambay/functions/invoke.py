@@ -87,7 +87,8 @@ class InvokeOperations(Operations):
         event = checked_event(input.get("Payload"), "Event")
         context = _client_context(input.get("ClientContext"))
         target = await self._invoker.target(call, input["FunctionName"], input.get("Qualifier"))
-        check_active(target.first.version)
+        if target.first.version.state != "Inactive":
+            check_active(target.first.version)
         await self._room.queue.enqueue(
             target.name,
             event,

@@ -17,6 +17,7 @@ from lambay.functions.admission import Admission, throttled
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
 from lambay.functions.failure_log import FailureLog
+from lambay.functions.idleness import Idleness
 from lambay.functions.mounting import Mounted, Mounting
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.ports import Activity, Fleet, Uncounted
@@ -98,7 +99,8 @@ class Invoker:
         self._provisioning = provisioning
         self._activity = activity or Uncounted()
         self._failures = failures
-        provisioning.spec_of = self._spec_of
+        provisioning.spec_of = self.spec_of
+        self.idleness: Idleness | None = None
         self._targets: dict[tuple[str, str, str, str | None], Target] = {}
         self._generation = 0
         resources.on_change(self._forget)
@@ -188,7 +190,11 @@ class Invoker:
         invocation = dataclasses.replace(invocation, trace_id=trace)
         chosen = chosen or target.choose()
         version = chosen.version
+        if version.state == "Inactive" and self.idleness is not None:
+            self.idleness.awaken(version)
         check_active(version)
+        if self.idleness is not None:
+            self.idleness.used(version)
         pool = self._provisioning.pool(version)
         spilled = pool is not None and pool.busy >= pool.ready
         if spilled:
@@ -235,7 +241,7 @@ class Invoker:
             self._provisioning.replace_lost(pool)
         return Invoked(outcome, version.version)
 
-    async def _spec_of(self, version: Version) -> EnvironmentSpec:
+    async def spec_of(self, version: Version) -> EnvironmentSpec:
         """For environments that are made before anybody calls."""
         runnable = await self._runnable(version)
         if runnable.access_point:
@@ -258,7 +264,14 @@ def _placement(version: Version) -> Placement | None:
 
 
 def check_active(version: Version) -> None:
-    """Raises ResourceConflictException."""
+    """Raises ResourceConflictException, or ResourceNotReadyException for an Inactive one."""
+    if version.state == "Inactive":
+        raise AWSError(
+            "ResourceNotReadyException",
+            "The function is inactive and its VPC connection is no longer available. Wait for the VPC "
+            "connection to reestablish and try again.",
+            Type="User",
+        )
     if version.state != "Active":
         raise conflict(
             "The operation cannot be performed at this time. "

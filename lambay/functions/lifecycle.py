@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -24,12 +24,21 @@ from lambay.functions.ports import Fleet
 from lambay.functions.records import Version, revision
 from lambay.functions.rendering import environment_key
 from lambay.functions.resources import Resources
-from lambay.runtime import RuntimeUnavailable
+from lambay.runtime import (
+    EnvironmentFailure,
+    EnvironmentSpec,
+    FileSystemLost,
+    MountConnectivityFailure,
+    MountFailure,
+    MountTimeout,
+    RuntimeUnavailable,
+)
 
 _log = logging.getLogger(__name__)
 
 CREATING = "The function is being created."
 CREATING_CODE = "Creating"
+RESTORING_CODE = "Restoring"
 
 # EC2's error codes as a function's StateReasonCode tells them.
 _NETWORK_REASONS = {
@@ -63,6 +72,7 @@ class Lifecycle:
         self._superseded: dict[str, Version] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self.images: images.Registry | None = None
+        self.spec_of: Callable[[Version], Awaitable[EnvironmentSpec]] | None = None
         self._resources = resources
         self._code = code
         self._interfaces = interfaces
@@ -169,24 +179,36 @@ class Lifecycle:
             await self._interfaces.attach(version)
             if version.configuration.runtime:
                 await self._fleet.prepare(version.configuration.runtime)
+            if version.state_reason_code == RESTORING_CODE and version.configuration.file_systems:
+                await self._try_mount(version)
+        except EnvironmentFailure as error:
+            failure = (_mount_reason(error), str(error))
         except ImageGone as error:
             failure = ("ImageDeleted", str(error))
         except FileNotFoundError as error:
             failure = ("InvalidZipFileException", f"The deployment package {error.filename} is missing.")
-        except RuntimeUnavailable as error:
-            failure = ("InvalidRuntime", str(error))
         except OSError as error:
             failure = ("InternalError", f"The deployment package could not be unpacked: {error}")
         except AWSError as error:
             failure = (_NETWORK_REASONS.get(error.code, "InternalError"), error.message)
         changed: dict[str, Any] = {"revision_id": revision()}
         if failure and version.state == "Pending":
-            changed |= _state("Failed", failure)
+            restoring = version.state_reason_code == RESTORING_CODE
+            changed |= _state("Inactive" if restoring else "Failed", failure)
         elif not failure:
             # An update that works mends a function that had failed.
             changed |= _state("Active", None) | {"previous": None}
-        changed |= _update("Failed", failure) if failure else _update("Successful", None)
+        if version.state_reason_code != RESTORING_CODE:
+            changed |= _update("Failed", failure) if failure else _update("Successful", None)
         return msgspec.structs.replace(version, **changed)
+
+    async def _try_mount(self, version: Version) -> None:
+        """A first environment of a version that comes back: its file system has to be there again.
+
+        Raises EnvironmentFailure.
+        """
+        assert self.spec_of is not None
+        self._fleet.release(await self._fleet.acquire(await self.spec_of(version)))
 
     async def _image(self, version: Version) -> None:
         """Raises ImageGone."""
@@ -211,6 +233,20 @@ class Lifecycle:
             digests.add(version.code.digest)
             digests.update(layer.code.digest for layer in version.configuration.layers)
         return digests
+
+
+def _mount_reason(failure: EnvironmentFailure) -> str:
+    """StateReasonCode for an environment that could not be had."""
+    for kind, code in (
+        (RuntimeUnavailable, "InvalidRuntime"),
+        (MountConnectivityFailure, "EFSMountConnectivityError"),
+        (MountTimeout, "EFSMountTimeout"),
+        (MountFailure, "EFSMountFailure"),
+        (FileSystemLost, "EFSIOError"),
+    ):
+        if isinstance(failure, kind):
+            return code
+    return "InternalError"
 
 
 def _state(state: str, failure: tuple[str, str] | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lambay.aws import AWSError, Call, Principal
-from lambay.functions.admission import ACCOUNT_CONCURRENCY, UNRESERVED_MINIMUM
 from lambay.functions.errors import conflict, function_not_found, invalid, missing
 from lambay.functions.names import FunctionName, is_version, parse
 from lambay.functions.pagination import page, paged
@@ -136,17 +135,18 @@ class ProvisionedOperations(Operations):
                     "reservedConcurrentExecution for function"
                 )
             return
-        if wanted > ACCOUNT_CONCURRENCY:
+        most, minimum = self._room.admission.account_limit, self._room.admission.unreserved_minimum
+        if wanted > most:
             raise invalid(
                 "Specified ConcurrentExecutions for function is greater than account's unreserved "
-                f"concurrency [{ACCOUNT_CONCURRENCY}]."
+                f"concurrency [{most}]."
             )
         current = self._resources.provisioned.get(f"{name.key}/{name.qualifier}")
         left = self._room.admission.unreserved(f"{name.account}/{name.region}")
-        if left + (current.wanted if current else 0) - wanted < UNRESERVED_MINIMUM:
+        if left + (current.wanted if current else 0) - wanted < minimum:
             raise invalid(
                 "Specified ConcurrentExecutions for function decreases account's "
-                f"UnreservedConcurrentExecution below its minimum value of [{UNRESERVED_MINIMUM}]."
+                f"UnreservedConcurrentExecution below its minimum value of [{minimum}]."
             )
 
     def _provisioned_status(self, config: Provisioned) -> dict[str, Any]:

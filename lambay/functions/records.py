@@ -397,6 +397,12 @@ class ScheduledRule(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.name}"
 
 
+class LastUse(msgspec.Struct, frozen=True):
+    """When a version was invoked last, to the day, in seconds since the epoch."""
+
+    at: float
+
+
 class Tracking(msgspec.Struct, frozen=True):
     """A target tracking policy on the utilisation of provisioned concurrency; cooldowns in seconds."""
 

@@ -17,6 +17,7 @@ from lambay.functions.records import (
     EventSourceMapping,
     Function,
     FunctionUrl,
+    LastUse,
     Layer,
     LayerVersion,
     NetworkInterface,
@@ -50,6 +51,7 @@ class Resources:
         self.urls = store.collection("lambda.function-urls", FunctionUrl)
         self.code_signings = store.collection("lambda.code-signing-configs", CodeSigning)
         self.scheduled_rules = store.collection("lambda.scheduled-rules", ScheduledRule)
+        self.last_uses = store.collection("lambda.last-uses", LastUse)
         self.checkpoints = store.collection("lambda.stream-checkpoints", Checkpoint)
         self.scalable_targets = store.collection("lambda.scalable-targets", ScalableTarget)
         self.scaling_activities = store.collection("lambda.scaling-activities", ScalingActivity)

@@ -17,6 +17,7 @@ from lambay.functions.event_pollers import EventPollers
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.event_sources import EventSourceOperations
 from lambay.functions.failure_log import FailureLog, WriteLog
+from lambay.functions.idleness import Idleness
 from lambay.functions.images import Registry
 from lambay.functions.interfaces import Interfaces
 from lambay.functions.invoke import InvokeOperations
@@ -88,7 +89,7 @@ class Functions(
         """
         resources = Resources(store)
         code = CodeStore(settings.data_dir / "code")
-        self._admission = Admission(resources)
+        self._admission = Admission(resources, settings.concurrency)
         self._provisioning = Provisioning(resources, fleet, clock)
         self._mounting = Mounting(file_systems, fleet, mount_permits or Everything())
         failures = FailureLog(write_log, clock)
@@ -97,7 +98,7 @@ class Functions(
         )
         delivery = Delivery(resources, neighbours, clock, activity)
         queue = EventQueue(settings.data_dir / "events.db", resources, invoker, delivery, clock, activity)
-        endpoint = f"http://{settings.host}:{settings.port}"
+        endpoint = settings.url
         room = Room(
             resources=resources,
             code=code,
@@ -119,6 +120,8 @@ class Functions(
             access=access,
             clock=clock,
         )
+        room.lifecycle.spec_of = invoker.spec_of
+        self._idleness = invoker.idleness = Idleness(resources, room.lifecycle, clock)
         self._room = room
         self._images = room.lifecycle.images = images
         self._invoker = invoker
@@ -135,6 +138,7 @@ class Functions(
         await self._room.queue.start()
         self._schedules.start()
         self.scaling.start()
+        self._idleness.start()
         for mapping in self._resources.event_sources:
             if mapping.enabled:
                 self._pollers.start(mapping)
@@ -146,6 +150,7 @@ class Functions(
         await self._pollers.stop_all()
         await self._schedules.stop()
         await self.scaling.stop()
+        await self._idleness.stop()
         await self._provisioning.stop()
         await self._room.queue.stop()
         await self._room.lifecycle.stop()

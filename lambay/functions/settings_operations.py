@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 
 from lambay.aws import Call
-from lambay.functions.admission import ACCOUNT_CONCURRENCY
 from lambay.functions.code import UNZIPPED_LIMIT, ZIPPED_LIMIT
 from lambay.functions.errors import invalid
 from lambay.functions.names import FunctionName, parse, unqualified
@@ -26,7 +25,7 @@ class SettingsOperations(Operations):
                 "TotalCodeSize": STORAGE_LIMIT,
                 "CodeSizeUnzipped": UNZIPPED_LIMIT,
                 "CodeSizeZipped": ZIPPED_LIMIT,
-                "ConcurrentExecutions": ACCOUNT_CONCURRENCY,
+                "ConcurrentExecutions": self._room.admission.account_limit,
                 "UnreservedConcurrentExecutions": self._room.admission.unreserved(
                     f"{call.account}/{call.region}"
                 ),

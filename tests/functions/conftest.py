@@ -138,6 +138,8 @@ class FakeNeighbours:
 @dataclass(frozen=True)
 class FakeTarget:
     state: str = "available"
+    id: str = "fsmt-0123456789abcdef0"
+    address: str = "10.0.0.9"
 
 
 @dataclass(frozen=True)
