@@ -11,6 +11,8 @@ import msgspec
 
 from lambay.clock import Clock
 from lambay.http import Request, Response
+from lambay.observe.insights.operations import InsightsOperations
+from lambay.observe.insights.running import Insights
 from lambay.observe.log_errors import invalid
 from lambay.observe.log_events import LogEvents, read_pattern
 from lambay.observe.log_filter_operations import LogFilters
@@ -25,7 +27,7 @@ from lambay.observe.metrics.service import Metrics
 from lambay.settings import Settings
 
 
-class Logs(LogGroups, LogStreams, LogEvents, LogFilters, LiveTail):
+class Logs(LogGroups, LogStreams, LogEvents, LogFilters, InsightsOperations, LiveTail):
     """Follows the Amazon CloudWatch Logs API Reference; `path` is logs.db.
 
     `metrics` get what metric filters and the embedded metric format make of events.
@@ -34,6 +36,7 @@ class Logs(LogGroups, LogStreams, LogEvents, LogFilters, LiveTail):
     def __init__(self, path: Path, clock: Clock, settings: Settings, metrics: Metrics | None = None) -> None:
         super().__init__(LogStore(path, clock))
         self._settings = settings
+        self._insights = Insights(path)
         self._subscriptions = LogSubscriptions()
         self._store.on_batch(self._subscriptions.take)
         self._log_metrics: LogMetrics | None = None
@@ -57,6 +60,7 @@ class Logs(LogGroups, LogStreams, LogEvents, LogFilters, LiveTail):
         await self.settle()
         if self._log_metrics is not None:
             await self._log_metrics.stop()
+        await self._insights.close()
         await self._store.close()
 
     async def settle(self) -> None:
@@ -67,6 +71,7 @@ class Logs(LogGroups, LogStreams, LogEvents, LogFilters, LiveTail):
 
     async def reset(self) -> None:
         """Forget every group, stream and event."""
+        self._insights.clear()
         await self._store.clear()
         await self._load_filters()
 

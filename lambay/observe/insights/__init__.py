@@ -1,0 +1,1 @@
+"""CloudWatch Logs Insights: its query language becomes SQL, which SQLite runs over the stored events."""
