@@ -157,6 +157,8 @@ def main() -> None:
             for part in options.only or PARTS:
                 for system in systems:
                     PARTS[part](load, system, scale, rows)
+        for system in systems:
+            removal(load, system, scale, rows)
     show(rows, systems)
     if options.json:
         Path(options.json).write_text(json.dumps({"units": rows.units, "rows": rows.best}, indent=1))
@@ -182,11 +184,34 @@ def start(stack: ExitStack, scratch: Path, peers: list[str]) -> tuple[list[Syste
         notes.append(note)
     else:
         notes.append("bindfs   not installed (apt-get install bindfs): no column")
-    for text in peers:
+    for text in [*found_peers(notes), *peers]:
         system, note = stack.enter_context(peer(scratch, text))
         systems.append(system)
         notes.append(note)
     return systems, notes
+
+
+#: Peers that are measured where the machine has them: name, program, command, and what it is.
+PEERS = (
+    (
+        "libfuse",
+        "passthrough_hp",
+        "{program} --foreground -o io_uring,allow_other {source} {mountpoint}",
+        "the example of libfuse 3.17 or newer, over io_uring and with passthrough",
+    ),
+)
+
+
+def found_peers(notes: list[str]) -> list[str]:
+    """NAME=COMMAND of each peer that is here; a line for each that is not."""
+    found: list[str] = []
+    for name, program, command, what in PEERS:
+        where = shutil.which(program)
+        if where is None:
+            notes.append(f"{name:8} {program} ({what}) is not on the PATH: no column")
+        else:
+            found.append(f"{name}={command.replace('{program}', where)}")
+    return found
 
 
 @contextmanager
@@ -314,24 +339,22 @@ def forget_data(*paths: Path) -> None:
 
 
 def metadata(load: Load, system: System, scale: Scale, rows: Rows) -> None:
-    directory = system.path / "small"
+    directory = system.path / f"small-{time.monotonic_ns()}"
     directory.mkdir()
     rows.rate("create, write 4 KiB, close", system, load.run("create", directory, scale.files))
     rows.rate("stat, known", system, load.run("stat", directory, scale.files))
     rows.rate("open, read 4 KiB, close", system, load.run("open-read-close", directory, scale.files))
-    rows.rate("unlink", system, load.run("unlink", directory, scale.files))
-    directory.rmdir()
     # A name of its own each time: some peers believe for hours in what they once saw.
     unseen = f"unseen-{time.monotonic_ns()}"
     place(system.beneath / unseen, scale.entries)
     rows.rate("stat, first", system, load.run("stat", system.path / unseen, scale.files))
     rows.rate("readdir of 10,000, first (entries)", system, load.run("readdir", system.path / unseen, 1))
     rows.rate("readdir of 10,000, again (entries)", system, load.run("readdir", system.path / unseen, 10))
-    shutil.rmtree(system.beneath / unseen)
 
 
 def many_processes(load: Load, system: System, scale: Scale, rows: Rows) -> None:
-    directories = [system.path / f"process-{number}" for number in range(PROCESSES)]
+    run = time.monotonic_ns()
+    directories = [system.path / f"process-{run}-{number}" for number in range(PROCESSES)]
     for directory in directories:
         directory.mkdir()
     files = scale.files // 4
@@ -339,11 +362,20 @@ def many_processes(load: Load, system: System, scale: Scale, rows: Rows) -> None
         ("create", f"{PROCESSES} processes: create, write 4 KiB, close"),
         ("stat", f"{PROCESSES} processes: stat, known"),
         ("open-read-close", f"{PROCESSES} processes: open, read 4 KiB, close"),
-        ("unlink", f"{PROCESSES} processes: unlink"),
     ):
         rows.rate(row, system, load.together(workload, directories, files))
-    for directory in directories:
-        directory.rmdir()
+
+
+def removal(load: Load, system: System, scale: Scale, rows: Rows) -> None:
+    """What the other parts made, after all of them: ext4 creates slowly for minutes where it has removed."""
+    for directory in sorted(system.path.glob("small-*")):
+        rows.rate("unlink", system, load.run("unlink", directory, scale.files))
+    together = sorted(system.path.glob("process-*"))
+    for first in range(0, len(together), PROCESSES):
+        directories = together[first : first + PROCESSES]
+        rows.rate(
+            f"{PROCESSES} processes: unlink", system, load.together("unlink", directories, scale.files // 4)
+        )
 
 
 def data(load: Load, system: System, scale: Scale, rows: Rows) -> None:

@@ -256,14 +256,37 @@ impl Inode {
     }
 }
 
-/// Keeps the number of descriptors that are open for speed alone below a bound; oldest unused go first.
+/// Keeps the number of descriptors that are open for speed alone below a bound. Which one goes is drawn by lot: clients walk
+/// through trees in order, and of a tree that is too big the oldest is what they come to next.
 #[derive(Debug)]
 pub struct DescriptorCache {
-    queue: Mutex<VecDeque<Weak<Inode>>>,
-    bound: usize,
+    kept: Mutex<Kept>,
+    most: usize,
     /// Files without a name that a client may be about to open or ask about.
     nameless: Mutex<VecDeque<Weak<Inode>>>,
 }
+
+#[derive(Debug)]
+struct Kept {
+    inodes: Vec<Weak<Inode>>,
+    bound: usize,
+    /// State of a xorshift generator.
+    lot: u64,
+}
+
+impl Kept {
+    fn draw(&mut self) -> usize {
+        self.lot ^= self.lot << 13;
+        self.lot ^= self.lot >> 7;
+        self.lot ^= self.lot << 17;
+        (self.lot % self.inodes.len().max(1) as u64) as usize
+    }
+}
+
+/// What is left of the bound when descriptors have run out again and again.
+const LEAST: usize = 64;
+/// One of so many evictions raises a lowered bound by one.
+const RECOVERY: u64 = 64;
 
 /// How many small nameless files keep their descriptor for the clients that found them a moment ago.
 const NAMELESS: usize = 256;
@@ -272,12 +295,21 @@ const NAMELESS: usize = 256;
 const SMALL: u64 = 128 << 10;
 
 impl DescriptorCache {
-    pub fn new(bound: usize) -> DescriptorCache {
+    /// Keeps at most `most`.
+    pub fn new(most: usize) -> DescriptorCache {
         DescriptorCache {
-            queue: Mutex::default(),
-            bound,
+            kept: Mutex::new(Kept {
+                inodes: Vec::new(),
+                bound: most,
+                lot: 0x9e37_79b9_7f4a_7c15,
+            }),
+            most,
             nameless: Mutex::default(),
         }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last name of `inode`, a file of `bytes`, is gone.
@@ -300,9 +332,13 @@ impl DescriptorCache {
         }
     }
 
-    /// The process runs out of descriptors: closes all that no client has open.
+    /// The process runs out of descriptors: closes all that no client has open, and keeps fewer for a while.
     pub fn empty(&self) {
-        let all = std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = {
+            let mut kept = self.kept();
+            kept.bound = (kept.inodes.len() / 2).max(LEAST).min(self.most);
+            std::mem::take(&mut kept.inodes)
+        };
         for inode in all.iter().filter_map(Weak::upgrade) {
             if matches!(inode.key, Key::Handle(_)) {
                 inode.let_go();
@@ -312,24 +348,26 @@ impl DescriptorCache {
 
     /// `inode` has just been given a descriptor.
     pub fn admit(&self, inode: &Arc<Inode>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arc::downgrade(inode));
+        let mut kept = self.kept();
+        kept.inodes.push(Arc::downgrade(inode));
         let mut second_chances = 0;
-        while queue.len() > self.bound {
-            let Some(oldest) = queue.pop_front() else {
-                break;
-            };
-            let Some(inode) = oldest.upgrade() else {
+        while kept.inodes.len() > kept.bound {
+            let drawn = kept.draw();
+            let Some(victim) = kept.inodes[drawn].upgrade() else {
+                kept.inodes.swap_remove(drawn);
                 continue;
             };
-            let mut state = inode.state();
+            let mut state = victim.state();
             if state.recent && second_chances < 8 {
                 second_chances += 1;
                 state.recent = false;
-                drop(state);
-                queue.push_back(oldest);
-            } else {
-                state.fd = None;
+                continue;
+            }
+            state.fd = None;
+            drop(state);
+            kept.inodes.swap_remove(drawn);
+            if kept.bound < self.most && kept.lot % RECOVERY == 0 {
+                kept.bound += 1;
             }
         }
     }
@@ -383,6 +421,37 @@ mod tests {
         assert!(
             inode.state().any_fd().is_none(),
             "closed with its last user"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_tree_too_big_stays_open_while_it_is_walked_again_and_again() {
+        let cache = DescriptorCache::new(50);
+        let null = Arc::new(OwnedFd::from(
+            std::fs::File::open("/dev/null").expect("/dev/null"),
+        ));
+        let inodes: Vec<Arc<Inode>> = (0..100).map(|_| Arc::new(inode())).collect();
+        let open = || {
+            let has = |inode: &&Arc<Inode>| inode.state().fd.is_some();
+            inodes.iter().filter(has).count()
+        };
+        let mut found = 0;
+        for _ in 0..20 {
+            for inode in &inodes {
+                if inode.state().any_fd().is_some() {
+                    found += 1;
+                    continue;
+                }
+                inode.state().fd = Some(Arc::clone(&null));
+                cache.admit(inode);
+                assert!(open() <= 50);
+            }
+        }
+        assert!(found > 300, "{found} of 2,000");
+        cache.empty();
+        assert!(
+            open() > 0,
+            "what has no handle stays open as long as it is known"
         );
     }
 

@@ -246,6 +246,12 @@ fn enable_uring() -> bool {
     enabled() && ring::available()
 }
 
+/// Of `limit` descriptors, how many may be open for speed alone. When clients want more than the rest, these are closed.
+fn kept_descriptors(limit: u64) -> usize {
+    const MOST: u64 = 50_000;
+    (limit / 4 * 3).min(MOST) as usize
+}
+
 impl Server {
     /// Starts the threads. `classic`: do without io_uring.
     pub fn start(classic: bool) -> Result<Server, Errno> {
@@ -265,7 +271,7 @@ impl Server {
         Ok(Server {
             volumes: Mutex::default(),
             mounts: Mutex::default(),
-            descriptors: Arc::new(DescriptorCache::new((limit / 4).min(8192) as usize)),
+            descriptors: Arc::new(DescriptorCache::new(kept_descriptors(limit))),
             devices: Devices::start(threads, rings.clone())?,
             rings,
             later: Later::start()?,
