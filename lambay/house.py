@@ -41,6 +41,7 @@ from lambay.registry import Registry
 from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
 from lambay.store import Store
+from lambay.tls import server_context
 
 _SESSION_SECONDS = 12 * 3600
 # A function's request is held in the server's memory whole; larger objects go to S3 in parts.
@@ -121,6 +122,9 @@ class House:
             settings.data_dir / "images",
             self.neighbours,
             self._ask,
+            self.identity,
+            self.alarms,
+            settings,
             self.clock,
             f"http://{settings.host}:{settings.port}",
         )
@@ -150,6 +154,7 @@ class House:
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
         """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
+        tls = server_context(settings)
         bound = _bind(settings)
         settings = dataclasses.replace(settings, port=bound.getsockname()[1])
         house = cls(settings)
@@ -190,13 +195,12 @@ class House:
         stack.push_async_callback(house._outside.stop)
         _calm_the_collector()
         bound.listen(2048)
-        await house._outside.start_on(bound)
+        await house._outside.start_on(bound, tls)
         return house
 
     @property
     def url(self) -> str:
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"http://{host}:{self.settings.port}"
+        return self.settings.url
 
     async def handle(self, request: Request) -> Response:
         """A request from outside: Lambay's own pages, or the AWS API."""

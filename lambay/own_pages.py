@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs
 
 import msgspec
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lambay.pages")
 
 Page = Callable[[Request], Awaitable[Response]]
+
+
+class _ZoneState(msgspec.Struct):
+    state: Literal["up", "down"]
 
 
 class OwnPages:
@@ -51,6 +55,11 @@ class OwnPages:
             ("DELETE", "/_lambay/files/", house.files.handle),
         ]
 
+    @property
+    def routes(self) -> list[tuple[str, str]]:
+        """Method and path, or the path's beginning, of every page."""
+        return [(method, path) for method, path, _ in (*self._open, *self._for_root)]
+
     async def handle(self, request: Request) -> Response:
         """Never raises: what goes wrong is an answer with a `message`."""
         try:
@@ -69,7 +78,7 @@ class OwnPages:
 
     async def _require_root(self, request: Request) -> None:
         principal = await self._house.identity.authenticate(request, "lambay")
-        if principal.kind != "root":
+        if principal.kind != "root" or principal.account != self._house.settings.account:
             raise AWSError(
                 "AccessDenied", f"{request.path} is for the account's root credentials", status=403
             )
@@ -91,11 +100,15 @@ class OwnPages:
         return answer({"status": status, "version": __version__}, 200 if serving else 503)
 
     async def _status(self, request: Request) -> Response:
+        if not self._house.settings.on_loopback:
+            await self._require_root(request)
         return answer(await self._house.status())
 
     async def _reset(self, request: Request) -> Response:
         if not self._house.settings.allow_reset:
             return answer({"message": "start Lambay with --allow-reset to allow this"}, 403)
+        if not self._house.settings.on_loopback:
+            await self._require_root(request)
         await self._house.reset()
         return answer({"status": "empty"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 from dataclasses import dataclass, field, fields
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}")
+
+
+# What everybody knows: good for a server that only its own machine reaches.
+_DEFAULT_SECRET = "test"
 
 
 def _setting(default: Any, env: str, doc: str) -> Any:
@@ -27,10 +32,13 @@ class Settings:
     account: str = _setting("000000000000", "LAMBAY_ACCOUNT", "account of the root credentials, 12 digits")
     access_key: str = _setting("test", "LAMBAY_ACCESS_KEY_ID", "access key id of the root credentials")
     secret_key: str = _setting(
-        "test", "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials"
+        _DEFAULT_SECRET, "LAMBAY_SECRET_ACCESS_KEY", "secret access key of the root credentials"
     )
+    tls: str = _setting("off", "LAMBAY_TLS", "generated: HTTPS with a certificate made here; own: with yours")
+    tls_cert: Path | None = _setting(None, "LAMBAY_TLS_CERT", "file of the certificate chain, PEM")
+    tls_key: Path | None = _setting(None, "LAMBAY_TLS_KEY", "file of the certificate's private key, PEM")
     accounts: str = _setting(
-        "",
+        "none",
         "LAMBAY_ACCOUNTS",
         "root credentials of further accounts: ACCOUNT:KEY:SECRET, several with commas between",
     )
@@ -103,6 +111,7 @@ class Settings:
     def _check(self) -> None:
         if len(self.account) != 12 or not self.account.isdigit():
             raise ValueError(f"account (LAMBAY_ACCOUNT): {self.account!r} is not 12 digits")
+        self._check_exposure()
         self.further_roots()
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port (LAMBAY_PORT): {self.port} is not within 0 and 65535")
@@ -123,10 +132,37 @@ class Settings:
                 f"nfs_listen (LAMBAY_NFS_LISTEN): {self.nfs_listen!r} is not ADDRESS:PORT, such as 0.0.0.0:2049, or off"
             )
 
+    def _check_exposure(self) -> None:
+        if self.tls not in ("off", "generated", "own"):
+            raise ValueError(f"tls (LAMBAY_TLS): {self.tls!r} is not off, generated or own")
+        if (self.tls == "own") != (self.tls_cert is not None and self.tls_key is not None):
+            raise ValueError(
+                "tls_cert, tls_key (LAMBAY_TLS_CERT, LAMBAY_TLS_KEY): an own certificate needs both, and tls own"
+            )
+        if not self.on_loopback and self.secret_key in ("", _DEFAULT_SECRET):
+            raise ValueError(
+                f"host (LAMBAY_HOST): {self.host} can be reached from other machines, and the root's secret is "
+                "the one that everybody knows: set secret_key (LAMBAY_SECRET_ACCESS_KEY)"
+            )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether nobody but this machine can reach the API."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def url(self) -> str:
+        """Where the API is, without a slash behind."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'http' if self.tls == 'off' else 'https'}://{host}:{self.port}"
+
     def further_roots(self) -> dict[str, tuple[str, str]]:
         """By access key id, the account and the secret. Raises ValueError naming what is no such triple."""
         roots: dict[str, tuple[str, str]] = {}
-        for number, given in enumerate(filter(None, self.accounts.split(",")), start=1):
+        for number, given in enumerate(self.accounts.split(",") if self.accounts != "none" else (), start=1):
             account, _, credentials = given.strip().partition(":")
             key, _, secret = credentials.partition(":")
             if len(account) != 12 or not account.isdigit() or not key or not secret:
@@ -150,6 +186,10 @@ class Settings:
         return Path("/run/lambay") / self.tag
 
 
+# Files that there may be none of.
+_PATHS = ("LAMBAY_TLS_CERT", "LAMBAY_TLS_KEY")
+
+
 def _parse(env: str, text: str, default: object) -> Any:
     if isinstance(default, bool):
         if text.lower() in ("1", "true", "yes", "on"):
@@ -162,4 +202,4 @@ def _parse(env: str, text: str, default: object) -> Any:
             return int(text)
         except ValueError:
             raise ValueError(f"{env}: {text!r} is not a whole number") from None
-    return Path(text) if isinstance(default, Path) else text
+    return Path(text) if isinstance(default, Path) or env in _PATHS else text

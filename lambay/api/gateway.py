@@ -42,7 +42,7 @@ class Gateway:
     ) -> None:
         directed = direct(Router([service.service_name for service in services], settings.region))
         permitted = authorize(
-            identity, by_policies=settings.iam == "enforce", several_accounts=bool(settings.accounts)
+            identity, by_policies=settings.iam == "enforce", several_accounts=settings.accounts != "none"
         )
         dispatched = dispatch(services, neighbours)
         self._aws = chain(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
@@ -75,14 +76,14 @@ class Listener:
             raise
         return await self.start_on(listening)
 
-    async def start_on(self, listening: socket.socket) -> Endpoint:
+    async def start_on(self, listening: socket.socket, tls: ssl.SSLContext | None = None) -> Endpoint:
         """Serve a socket that is bound and listening already, from this network namespace or another.
 
-        The socket is the endpoint's from here on and closed with it.
+        The socket is the endpoint's from here on and closed with it. With `tls` it speaks HTTPS.
         """
         listening.setblocking(False)
         endpoint = Endpoint(listening, self._stopped)
-        await endpoint.open(self._config)
+        await endpoint.open(self._config, tls)
         self._endpoints.add(endpoint)
         return endpoint
 
@@ -112,10 +113,13 @@ class Endpoint:
         self._server: asyncio.Server | None = None
         self.host, self.port = _address(listening)
 
-    async def open(self, config: Config) -> None:
+    async def open(self, config: Config, tls: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: HttpToolsProtocol(config, self._state, {}, loop), sock=self._socket, backlog=BACKLOG
+            lambda: HttpToolsProtocol(config, self._state, {}, loop),
+            sock=self._socket,
+            backlog=BACKLOG,
+            ssl=tls,
         )
 
     async def stop(self, grace: float = 5.0) -> None:
@@ -178,6 +182,9 @@ def _request(scope: HTTPScope, body: bytes) -> Request:
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
+    if scope["scheme"] == "https":
+        # Addresses that answers contain are the client's way to here.
+        headers.setdefault("x-forwarded-proto", "https")
     client = scope["client"]
     return Request(
         method=scope["method"],

@@ -143,9 +143,6 @@ class Explainer:
             yield ok(
                 "mount targets", f"{source.file_system} has an available mount target in {', '.join(zones)}"
             )
-        if not hasattr(self._network, "reach_mount_target"):
-            yield Step("network", "unknown", "this Lambay does not filter packets")
-            return
         reached = []
         for subnet in subnets:
             target = source.mount_targets.get(subnet.zone)

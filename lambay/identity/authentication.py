@@ -132,7 +132,7 @@ class Identity:
         if principal.kind == "anonymous":
             return
         everything = self._settings.iam == "off" or principal.kind == "root"
-        if everything and not self._settings.accounts:
+        if everything and self._settings.accounts == "none":
             # Of another account's resources only their own policies make anything free.
             resources = [each for each in resources if account_of(each) not in ("", call.account)]
             if not resources:
