@@ -179,3 +179,8 @@ def test_a_function_that_has_no_way_to_its_file_system_is_red(page: Page, deploy
     barred = page.locator("section.panel", has_text="Blocked").locator("li", has_text=name)
     expect(barred).to_contain_text("2049")
     expect(barred).to_contain_text(deploy.group)
+    barred.get_by_role("link", name=name).click()
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator("section.panel", has_text="Can it mount?").locator(".failure")).to_contain_text(
+        deploy.group
+    )

@@ -223,7 +223,9 @@ function Explain({ name }) {
     <//>`;
 }
 
-export const Explained = ({ told }) => html`
-  <ol class="checks">${(told.checks ?? []).map((each) => html`
-    <li class=${each.ok === false ? "bad" : each.ok ? "good" : ""}><strong>${each.name ?? each.what}</strong> ${each.sentence ?? each.finding}</li>`)}</ol>
-  ${told.cause && html`<p class="failure">${told.cause}</p>`}`;
+const OUTCOMES = { ok: "good", failed: "bad", note: "wait", unknown: "wait" };
+
+const Explained = ({ told }) => html`
+  ${told.ok ? html`<p><${Badge} kind="good">It can<//> Nothing stops the mount.</p>` : html`<p class="failure">${told.cause}</p>`}
+  <ol class="checks">${told.steps.map((each) => html`
+    <li><${Badge} kind=${OUTCOMES[each.outcome]}>${each.outcome}<//> <strong>${each.check}</strong> ${each.sentence}</li>`)}</ol>`;
