@@ -25,16 +25,19 @@ _MOST_BYTES = 64 * 1024
 
 
 class Signals:
-    def __init__(self, store: Store, clock: Clock, endpoint: str) -> None:
+    """`outside` and `inside` are this server's addresses as callers and as functions see them."""
+
+    def __init__(self, store: Store, clock: Clock, outside: str, inside: str) -> None:
         self._store = store
         self._clock = clock
-        self._endpoint = endpoint
+        self._outside = outside
+        self._inside = inside
         self._signals = store.collection("deploy.signals", Signal)
 
-    async def open(self, token: str) -> str:
+    async def open(self, token: str, *, inside: bool = False) -> str:
         if token not in self._signals:
             await self._store.commit(self._signals.put(token, Signal(token=token, account="", region="")))
-        return f"{self._endpoint}{PATH}{token}"
+        return f"{self._inside if inside else self._outside}{PATH}{token}"
 
     async def close(self, token: str) -> None:
         if token in self._signals:

@@ -37,7 +37,9 @@ class Stacks(TemplateOperations, ReadingOperations):
         alarms: Alarms | None,
         settings: Settings,
         clock: Clock,
+        inside: str,
     ) -> None:
+        """`inside` is the URL by which functions reach this server."""
         book = Book(store, clock)
         self._room = Room(
             book=book,
@@ -45,7 +47,7 @@ class Stacks(TemplateOperations, ReadingOperations):
             client=client,
             roles=roles,
             alarms=alarms,
-            signals=Signals(store, clock, f"http://{settings.host}:{settings.port}"),
+            signals=Signals(store, clock, f"http://{settings.host}:{settings.port}", inside),
             clock=clock,
         )
         self._tasks = {}

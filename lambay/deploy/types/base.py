@@ -23,6 +23,8 @@ from lambay.deploy.schemas import Schema
 Properties = Mapping[str, Any]
 Call = Callable[[str, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
+_LOOK_AGAIN_SECONDS = 0.5
+
 # Codes by which services say that something is not there (any more).
 _ABSENT = re.compile(
     r"NotFound|NoSuch|NonExistent|DoesNotExist|\.NotFound$|ResourceNotFoundException|NotExist"
@@ -32,8 +34,8 @@ _ABSENT = re.compile(
 class Signals(Protocol):
     """Answers from outside to a URL of ours."""
 
-    async def open(self, token: str) -> str:
-        """The URL of a new place for answers."""
+    async def open(self, token: str, *, inside: bool = False) -> str:
+        """The URL of a new place for answers, for functions where `inside`."""
 
     async def wait(self, token: str, count: int, seconds: float) -> Mapping[str, Mapping[str, Any]] | None:
         """`count` answers by their unique ids, or fewer with a failed one; None where too few came in time."""
@@ -105,7 +107,9 @@ class At:
         ]
 
     async def until(self, look: Callable[[], Awaitable[bool]]) -> None:
-        """Until `look` says so; it is asked again whenever any service has stored something."""
+        """Until `look` says so. It is asked again when any service has stored something, and every half second for
+        the sake of states that are not stored, such as that of provisioned concurrency.
+        """
         while True:
             changed = asyncio.ensure_future(self.changed())
             try:
@@ -113,7 +117,7 @@ class At:
                 await asyncio.sleep(0)
                 if await look():
                     return
-                await changed
+                await asyncio.wait({changed}, timeout=_LOOK_AGAIN_SECONDS)
             finally:
                 changed.cancel()
 

@@ -104,7 +104,7 @@ class CustomResource(ResourceType):
     async def _ask(self, at: At, kind: str, properties: Properties, old: Mapping[str, Any]) -> Made:
         request_id = str(uuid.uuid4())
         token = request_id.replace("-", "")
-        url = await at.signals.open(token)
+        url = await at.signals.open(token, inside=True)
         message = {
             "RequestType": kind,
             "ServiceToken": properties["ServiceToken"],
