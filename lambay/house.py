@@ -38,10 +38,9 @@ from lambay.nfs import Exports
 from lambay.observe import AlarmActions, Alarms, CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
 from lambay.own_pages import OwnPages
 from lambay.registry import Registry
-from lambay.runtime import Credentials, EnvironmentSpec, LocalFleet
+from lambay.runtime import ENDPOINT_PORT, Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
 from lambay.store import Store
-from lambay.tls import server_context
 
 _SESSION_SECONDS = 12 * 3600
 # A function's request is held in the server's memory whole; larger objects go to S3 in parts.
@@ -122,15 +121,20 @@ class House:
             settings.data_dir / "images",
             self.neighbours,
             self._ask,
-            self.identity,
-            self.alarms,
-            settings,
             self.clock,
             f"http://{settings.host}:{settings.port}",
         )
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.deployments = Deployments(self.store, self._ask, self.clock, self.alarms)
-        self.stacks = Stacks(self.store, self._ask, self.identity, self.alarms, settings, self.clock)
+        self.stacks = Stacks(
+            self.store,
+            self._ask,
+            self.identity,
+            self.alarms,
+            settings,
+            self.clock,
+            f"http://127.0.0.1:{ENDPOINT_PORT}",
+        )
         services = (
             self.functions,
             self.file_systems,
@@ -154,7 +158,6 @@ class House:
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
         """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
-        tls = server_context(settings)
         bound = _bind(settings)
         settings = dataclasses.replace(settings, port=bound.getsockname()[1])
         house = cls(settings)
@@ -195,12 +198,13 @@ class House:
         stack.push_async_callback(house._outside.stop)
         _calm_the_collector()
         bound.listen(2048)
-        await house._outside.start_on(bound, tls)
+        await house._outside.start_on(bound)
         return house
 
     @property
     def url(self) -> str:
-        return self.settings.url
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        return f"http://{host}:{self.settings.port}"
 
     async def handle(self, request: Request) -> Response:
         """A request from outside: Lambay's own pages, or the AWS API."""
