@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sys
@@ -30,7 +31,7 @@ _COMMANDS = {
 
 def unmet_needs() -> list[str]:
     """One sentence for each thing that is missing, naming it, its use and its remedy; empty when all is well."""
-    return [*_rights(), *_devices(), *_commands(), *_cgroups(), *_binaries()]
+    return [*_rights(), *_devices(), *_commands(), *_libraries(), *_cgroups(), *_binaries()]
 
 
 def _rights() -> Iterator[str]:
@@ -64,6 +65,16 @@ def _commands() -> Iterator[str]:
     for command, (package, use) in _COMMANDS.items():
         if shutil.which(command) is None:
             yield f"{command} {use}; install the package {package} (make setup does)"
+
+
+def _libraries() -> Iterator[str]:
+    try:
+        ctypes.CDLL("libnftables.so.1")
+    except OSError:
+        yield (
+            "libnftables.so.1: security groups and network ACLs are its rules; install the package nftables "
+            "(make setup does)"
+        )
 
 
 def _cgroups() -> Iterator[str]:

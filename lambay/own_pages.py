@@ -48,6 +48,8 @@ class OwnPages:
             ("DELETE", "/_lambay/mounts/", house.host_mounts.delete),
             ("GET", "/_lambay/logs/tail", house.logs.tail_handler),
             ("GET", "/_lambay/explain", house.explainer.page),
+            ("GET", "/_lambay/network", self._network),
+            ("POST", "/_lambay/zones/", self._zone),
             ("GET", "/_lambay/live", self._live),
             ("GET", "/_lambay/map", house.topology.handle),
             ("GET", "/_lambay/files/", house.files.handle),
@@ -103,6 +105,22 @@ class OwnPages:
         if not self._house.settings.on_loopback:
             await self._require_root(request)
         return answer(await self._house.status())
+
+    async def _network(self, request: Request) -> Response:
+        return answer(self._house.wires.status())
+
+    async def _zone(self, request: Request) -> Response:
+        """`/_lambay/zones/ZONE` with {"state": "down"} or {"state": "up"}."""
+        zone = request.path.rpartition("/")[2]
+        try:
+            wanted = msgspec.json.decode(request.body, type=_ZoneState).state
+        except msgspec.MsgspecError as error:
+            return answer({"message": f"state is up or down: {error}"}, 400)
+        if wanted == "down":
+            await self._house.wires.take_zone_down(zone)
+        else:
+            await self._house.wires.bring_zone_up(zone)
+        return answer(self._house.wires.status())
 
     async def _reset(self, request: Request) -> Response:
         if not self._house.settings.allow_reset:

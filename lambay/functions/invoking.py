@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from lambay.aws import AWSError, Call
 from lambay.functions import lineage
@@ -18,6 +19,7 @@ from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
 from lambay.functions.failure_log import FailureLog
 from lambay.functions.idleness import Idleness
+from lambay.functions.images import Images
 from lambay.functions.mounting import Mounted, Mounting
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.ports import Activity, Fleet, Uncounted
@@ -38,6 +40,7 @@ from lambay.runtime import (
     Placement,
     RuntimeUnavailable,
 )
+from lambay.runtime.images import Image, ImageUnusable
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class Invoker:
         self._failures = failures
         provisioning.spec_of = self.spec_of
         self.idleness: Idleness | None = None
+        self.images: Images | None = None
         self._targets: dict[tuple[str, str, str, str | None], Target] = {}
         self._generation = 0
         resources.on_change(self._forget)
@@ -142,15 +146,12 @@ class Invoker:
         version = version.running
         configuration = version.configuration
         levels = configuration.logging
-        try:
-            code = await self._code.ensure(version.code)
-            layers = tuple([await self._code.ensure(layer.code) for layer in configuration.layers])
-        except OSError as error:
-            _log.error("%s: its code cannot be read: %s", version.key, error)
-            raise AWSError(
-                "InvalidZipFileException", "Lambda could not unzip the deployment package.", Type="Server"
-            ) from error
+        if version.code.image_uri:
+            made_of: dict[str, Any] = {"image": await self._image(version)}
+        else:
+            made_of = await self._package(version)
         spec = EnvironmentSpec(
+            **made_of,
             key=environment_key(version),
             account=version.account,
             region=version.region,
@@ -161,11 +162,9 @@ class Invoker:
             runtime=configuration.runtime,
             memory_mb=configuration.memory_size,
             timeout_s=configuration.timeout,
-            code=code,
             role_arn=configuration.role,
             ephemeral_mb=configuration.ephemeral_storage,
             variables=dict(configuration.environment or {}),
-            layers=layers,
             log_group=levels.group,
             log_format=levels.log_format,
             application_log_level=levels.application_level or None,
@@ -176,6 +175,32 @@ class Invoker:
         access_point = configuration.file_systems[0].arn if configuration.file_systems else ""
         codes = frozenset((version.code.digest, *(layer.code.digest for layer in configuration.layers)))
         return Runnable(version, spec, codes, access_point)
+
+    async def _image(self, version: Version) -> Image:
+        """The version's image with its own settings. Raises AWSError where it is gone or can't be run."""
+        assert self.images is not None
+        own = version.configuration.image
+        try:
+            image = await self.images.ready(version.code)
+        except (FileNotFoundError, ImageUnusable) as error:
+            _log.error("%s: its image: %s", version.key, error)
+            raise AWSError(
+                "InvalidRuntimeException", f"The image can't be used: {error}", Type="User"
+            ) from error
+        return image.overridden(own.entry_point, own.command, own.working_directory)
+
+    async def _package(self, version: Version) -> dict[str, Any]:
+        """Code and layers, unpacked. Raises AWSError where they are gone."""
+        configuration = version.configuration
+        try:
+            code = await self._code.ensure(version.code)
+            layers = tuple([await self._code.ensure(layer.code) for layer in configuration.layers])
+        except OSError as error:
+            _log.error("%s: its code cannot be read: %s", version.key, error)
+            raise AWSError(
+                "InvalidZipFileException", "Lambda could not unzip the deployment package.", Type="Server"
+            ) from error
+        return {"code": code, "layers": layers}
 
     async def run(self, target: Target, invocation: Invocation, chosen: Runnable | None = None) -> Invoked:
         """The outcome, and the version that gave it: `chosen`, or one of the target's by their weights.
@@ -271,6 +296,14 @@ def check_active(version: Version) -> None:
             "The function is inactive and its VPC connection is no longer available. Wait for the VPC "
             "connection to reestablish and try again.",
             Type="User",
+        )
+    if version.state_reason_code == "SubnetOutOfIPAddresses":
+        raise AWSError(
+            "SubnetIPAddressLimitReachedException",
+            "Lambda was not able to set up VPC access for the Lambda function because one or more configured "
+            "subnets has no available IP addresses.",
+            Type="Server",
+            status=502,
         )
     if version.state != "Active":
         raise conflict(

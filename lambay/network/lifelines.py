@@ -46,6 +46,11 @@ class Lifeline:
             self._giving_up.cancel()
         self._mounted.resume()
 
+    def end(self, reason: str) -> None:
+        """What it led to is there no more."""
+        if not self._closed:
+            self._lose(reason)
+
     def close(self) -> None:
         if self._closed:
             return

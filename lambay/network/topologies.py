@@ -67,6 +67,14 @@ class Topologies:
             return found
         return self.latest
 
+    async def settled(self) -> None:
+        """Return once what has changed so far is in force."""
+        if self._stale or self._refreshing.locked():
+            try:
+                await self._refresh()
+            except AWSError as error:
+                _log.error("the network's rules are not what EC2 says: %s", error)
+
     async def stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()

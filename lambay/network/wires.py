@@ -18,7 +18,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from lambay.aws import AWSError
-from lambay.network import addresses, namespaces
+from lambay.network import addresses, gate, namespaces
 from lambay.network.doors import NFS_PORT, Door, Holding
 from lambay.network.edge import Cable, Edge
 from lambay.network.lifelines import Lifeline, connect, discard
@@ -29,6 +29,7 @@ from lambay.network.ruleset import resolver_addresses
 from lambay.network.topologies import Topologies
 from lambay.network.uplink import Uplink
 from lambay.runtime import (
+    ENDPOINT_PORT,
     MountConnectivityFailure,
     MountTarget,
     MountTargets,
@@ -71,6 +72,7 @@ class Wires:
         self._applying = asyncio.Lock()
         self._topology = topologies.latest
         self._links = 0
+        self._gated: dict[Link, bool] = {}
         topologies.on_apply(self._apply)
 
     # -- what the runtime asks -----------------------------------------------------------------------------
@@ -198,6 +200,8 @@ class Wires:
             await self._open_doors(topology)
             for lifeline in list(self._lifelines):
                 self._judge(topology, lifeline)
+            for link in list(self._gated):
+                await self._gate(link)
 
     def _apply_rules(self, topology: Topology) -> None:
         for vpc, router in list(self._routers.items()):
@@ -245,6 +249,7 @@ class Wires:
         """Whether packets of an established connection still pass; groups have no say in that."""
         target = topology.at(_vpc_of(topology, lifeline.target.id), lifeline.target.address)
         if target is None:
+            lifeline.end(f"mount target {lifeline.target.id} was deleted")
             return
         verdict = reach(_ungrouped(topology), lifeline.source, target, "tcp", NFS_PORT)
         if verdict.allowed:
@@ -289,11 +294,32 @@ class Wires:
             return failure
         return (MountConnectivityFailure if stop.kind in _NO_WAY else type(failure))(stop.sentence)
 
+    async def gate(self, link: Link) -> None:
+        """Give the link's environment the AWS endpoint only while its VPC has a way to AWS, if so set."""
+        if not self._settings.open_endpoint:
+            self._gated[link] = True
+            await self._gate(link)
+
+    async def _gate(self, link: Link) -> None:
+        interface = self._topology.interfaces.get(link.interface.id) if link.interface is not None else None
+        opened = interface is not None and gate.has_way_to_aws(self._topology, interface)
+        if opened == self._gated[link]:
+            return
+        self._gated[link] = opened
+        if opened:
+            await self.in_thread(gate.open_again, link.network)
+        else:
+            await self.in_thread(gate.shut, link.network, ENDPOINT_PORT)
+
+    async def settled(self) -> None:
+        await self._topologies.settled()
+
     def lifeline_closed(self, lifeline: Lifeline) -> None:
         self._lifelines.discard(lifeline)
 
-    def unplugged(self) -> None:
+    def unplugged(self, link: Link) -> None:
         self._links -= 1
+        self._gated.pop(link, None)
 
 
 class Link:
@@ -303,8 +329,8 @@ class Link:
         self._wires = wires
         self._edge = edge
         self._cable = cable
-        self._network = network
-        self._interface: Interface | None = None
+        self.network = network
+        self.interface: Interface | None = None
         self._place: tuple[int, str] | None = None
         self._joined = False
         self._closed = False
@@ -320,14 +346,20 @@ class Link:
             topology, interface = await self._wires.place(placement)
             router = await self._wires.router(interface.vpc, topology)
             await self._wires.in_thread(self._edge.join, self._cable, router.number, interface.address)
-            self._interface, self._place, self._joined = interface, (router.number, interface.address), True
+            self.interface, self._place, self._joined = interface, (router.number, interface.address), True
+            await self._wires.gate(self)
         except OSError as error:
             raise SandboxFailure(f"network: {error}") from error
 
+    async def settle(self) -> None:
+        """Return once the rules are those of this moment's API."""
+        if self.interface is not None:
+            await self._wires.settled()
+
     async def open_lifeline(self, targets: MountTargets, mounted: Mounted, seconds: float) -> Lifeline:
-        if self._interface is None:
+        if self.interface is None:
             raise MountConnectivityFailure("a function outside of every VPC reaches no mount target")
-        made = await self._wires.lifeline(self._network, self._interface, targets, mounted, seconds)
+        made = await self._wires.lifeline(self.network, self.interface, targets, mounted, seconds)
         self._kept.append(made)
         return made
 
@@ -339,7 +371,7 @@ class Link:
         for lifeline in self._kept:
             lifeline.close()
             self._wires.lifeline_closed(lifeline)
-        self._wires.unplugged()
+        self._wires.unplugged(self)
         with contextlib.suppress(RuntimeError):
             try:
                 await self._wires.in_thread(self._edge.unplug, self._cable, self._place, self._joined)

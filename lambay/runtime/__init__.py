@@ -7,7 +7,7 @@ knows the Lambda API's operations, access rules or where an access point's ident
 from lambay.runtime.environment import Environment
 from lambay.runtime.fleet import Fleet, FleetStatus, LocalFleet
 from lambay.runtime.log_shipping import WriteLog
-from lambay.runtime.slot import ServeEndpoint
+from lambay.runtime.slot import ENDPOINT_PORT, ServeEndpoint
 from lambay.runtime.spec import (
     CapacityExceeded,
     Closer,
@@ -32,6 +32,7 @@ from lambay.runtime.streaming import ResponseStream
 from lambay.runtime.wiring import MountTarget, MountTargets, Placement
 
 __all__ = [
+    "ENDPOINT_PORT",
     "CapacityExceeded",
     "Closer",
     "CreationInfo",

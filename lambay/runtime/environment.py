@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Literal
 
@@ -36,6 +38,8 @@ from lambay.runtime.spec import (
     SandboxFailure,
 )
 from lambay.runtime.streaming import ResponseStream
+from lambay.runtime.telemetry import Telemetry, stamp
+from lambay.runtime.telemetry_delivery import Post
 from lambay.runtime.variables import environment_variables
 
 INIT_SECONDS = 10.0
@@ -65,6 +69,7 @@ class _Running:
     ending: asyncio.Future[_Ending]
     began: float
     delivered: bool = False
+    responded: float | None = None
 
 
 class Environment:
@@ -105,7 +110,10 @@ class Environment:
         self._init: asyncio.Future[_Ending] | None = None
         self._lost = False
         self._shutting_down = False
-        self._extensions = Extensions(spec, self._proceed, self._extension_lost)
+        self._telemetry = Telemetry(clock, _nowhere)
+        self._extensions = Extensions(spec, self._telemetry, self._proceed, self._extension_lost)
+        self._extensions_output = -1
+        self._ended_by: Literal["spindown", "timeout", "failure"] = "spindown"
         self._init_ms: float | None = None
         self._running: _Running | None = None
         self._mounts = 0
@@ -173,12 +181,14 @@ class Environment:
         self._log.begin(tail=invocation.tail_log)
         self._thaw()
         try:
+            if self.spec.network is not None and self._slot is not None:
+                await self._slot.settle()
             if self._lost or (self._slot is not None and self._slot.exited.done()):
                 await self._leave_slot()
             if self._slot is None:
                 await self._initialise_again(running)
             else:
-                self._log.write(self._words.start(self._log.now_ms, invocation.request_id))
+                self._tell_of_start(invocation)
                 self._deliver()
             ending = await running.ending
             return self._conclude(running, ending)
@@ -245,7 +255,7 @@ class Environment:
 
     # Init
 
-    async def _initialise(self, seconds: float) -> tuple[_Ending, float]:
+    async def _initialise(self, seconds: float, phase: str = "init") -> tuple[_Ending, float]:
         """How it ended, and its duration in milliseconds."""
         slot = await self._take_slot(self.spec)
         if self.ended:
@@ -257,16 +267,19 @@ class Environment:
         began = self._clock.monotonic()
         init: asyncio.Future[_Ending] = loop.create_future()
         self._init = init
-        self._extensions = Extensions(self.spec, self._proceed, self._extension_lost)
         slot.calls = self
         slot.exited.add_done_callback(lambda _: self._exited(slot))
-        self._log.listen(slot.output)
+        self._telemetry.stop()
+        self._telemetry = telemetry = Telemetry(self._clock, slot.connect)
+        self._extensions = Extensions(self.spec, telemetry, self._proceed, self._extension_lost)
+        self._log.listen(slot.output, lambda event: telemetry.emit("function", event.removesuffix("\n")))
+        telemetry.emit("platform.initStart", self._words.init_record(phase))
         try:
             await self._furnish(slot)
             began = self._clock.monotonic()
             assert self._credentials is not None
             variables = environment_variables(self.spec, slot.language, self._credentials, self.log_stream)
-            slot.run(variables)
+            self._run(slot, variables)
             async with asyncio.timeout(seconds):
                 ending = await init
         except TimeoutError:
@@ -280,6 +293,7 @@ class Environment:
         if self.ended:
             raise SandboxFailure(f"environment {self.id} was ended in its Init phase")
         self._log.read()
+        self._tell_of_init(phase, ending, duration_ms)
         if ending.reason != "ready":
             ending = replace(ending, error_type=self._error_type(ending))
             self._peak_mb = slot.group.peak_memory_mb()
@@ -290,21 +304,77 @@ class Environment:
         self._extensions.end_registration()
         for name, events in self._extensions.described:
             self._log.write(self._words.extension(self._log.now_ms, name, events))
+            telemetry.emit("platform.extension", {"name": name, "state": "Ready", "events": list(events)})
+        telemetry.end_subscriptions()
         slot.group.limit_cpu(self.spec.memory_mb)
         return ending, duration_ms
+
+    def _run(self, slot: Slot, variables: Mapping[str, str]) -> None:
+        if not self._extensions.programs:
+            slot.run(variables)
+            return
+        # The function's logs and its extensions' are told apart in telemetry only.
+        telemetry = self._telemetry
+        self._extensions_output, written = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._extensions_output, False)
+        self._log.listen(
+            self._extensions_output, lambda event: telemetry.emit("extension", event.removesuffix("\n"))
+        )
+        slot.run(variables, written)
+        os.close(written)
+
+    def _tell_of_start(self, invocation: Invocation) -> None:
+        self._log.write(self._words.start(self._log.now_ms, invocation.request_id))
+        if self._telemetry.wanted:
+            record = {"requestId": invocation.request_id, "version": self.spec.version}
+            self._telemetry.emit("platform.start", {**record, **_tracing(invocation)})
+
+    def _tell_of_end(self, running: _Running, report: Report, produced: int) -> None:
+        """What the REPORT line tells, as telemetry, and when the response began and ended."""
+        invocation, duration_ms = running.invocation, round(report.duration_ms, 3)
+        began = datetime.fromtimestamp(self._clock.time() - report.duration_ms / 1000, UTC)
+        latency = (
+            duration_ms if running.responded is None else round((running.responded - running.began) * 1000, 3)
+        )
+        spans = [
+            {"name": "responseLatency", "start": stamp(began), "durationMs": latency},
+            {
+                "name": "responseDuration",
+                "start": stamp(began + timedelta(milliseconds=latency)),
+                "durationMs": round(duration_ms - latency, 3),
+            },
+        ]
+        failed = {} if report.status == "success" else {"errorType": report.error_type}
+        record = {"requestId": report.request_id, "status": report.status, **failed, **_tracing(invocation)}
+        done = {"durationMs": duration_ms, "producedBytes": produced}
+        spans = spans if report.status == "success" else []
+        self._telemetry.emit("platform.runtimeDone", {**record, "metrics": done, "spans": spans})
+        self._telemetry.emit("platform.end", {"requestId": report.request_id})
+        self._telemetry.emit("platform.report", {**record, "metrics": report.metrics})
+
+    def _tell_of_init(self, phase: str, ending: _Ending, duration_ms: float) -> None:
+        record: dict[str, object] = {
+            "initializationType": self.spec.initialization_type,
+            "phase": phase,
+            "status": {"ready": "success", "timeout": "timeout"}.get(ending.reason, "error"),
+        }
+        if ending.reason not in ("ready", "timeout"):
+            record["errorType"] = self._error_type(ending)
+        self._telemetry.emit("platform.initRuntimeDone", record)
+        metrics = {"durationMs": round(duration_ms, 3)}
+        self._telemetry.emit("platform.initReport", {**record, "metrics": metrics})
 
     async def _initialise_again(self, running: _Running) -> None:
         """What failed in Init, or broke since, is repeated as part of the invocation, in the function's time."""
         self._lost = False
         left = running.began + self.spec.timeout_s - self._clock.monotonic()
-        ending, duration_ms = await self._initialise(left)
-        request_id = running.invocation.request_id
+        ending, duration_ms = await self._initialise(left, "invoke")
         if ending.reason == "ready":
-            self._log.write(self._words.start(self._log.now_ms, request_id))
+            self._tell_of_start(running.invocation)
             self._deliver()
             return
         self._log.write(self._init_report(duration_ms, "invoke", ending))
-        self._log.write(self._words.start(self._log.now_ms, request_id))
+        self._tell_of_start(running.invocation)
         running.delivered = True
         self._settle(ending)
 
@@ -376,6 +446,8 @@ class Environment:
 
     def stream(self, request_id: str, content_type: str, door: Door) -> ResponseStream | None:
         stream = self._running.invocation.stream if self._running is not None else None
+        if self._running is not None:
+            self._running.responded = self._clock.monotonic()
         if stream is not None:
             stream.begin(content_type, door.hold)
         return stream
@@ -457,6 +529,7 @@ class Environment:
     def _exited(self, slot: Slot) -> None:
         if slot is not self._slot:
             return
+        self._ended_by = "failure"
         ending = _Ending("exit", status=slot.exited.result())
         if self._init is not None and not self._init.done():
             self._init.set_result(ending)
@@ -489,6 +562,11 @@ class Environment:
         )
         self._log.write(self._words.end(request_id))
         self._log.write(self._words.report(now_ms, report))
+        if self._telemetry.wanted:
+            told = replace(report, status=status)
+            self._tell_of_end(
+                running, told, stream.size if stream is not None and stream.streaming else len(payload)
+            )
         if ending.reason == "file-system-lost":
             raise FileSystemLost(f"{spec.function_arn}: the file system's connection ended")
         return Outcome(
@@ -516,9 +594,12 @@ class Environment:
                 f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             )
             return error_object(error_type, limit), "error", error_type
-        # Whatever is left of it must not go on.
+        # Whatever is left of it must not go on, but for extensions that are told of the end.
         self.draining = True
-        if self._slot is not None:
+        self._ended_by = "timeout" if ending.reason == "timeout" else "failure"
+        if self._slot is not None and self._extensions.expects_shutdown:
+            self._slot.kill_runtime()
+        elif self._slot is not None:
             self._slot.kill()
         if ending.reason == "timeout":
             self._log.write(self._words.timed_out(self._log.now_ms, request_id, spec.timeout_s))
@@ -559,6 +640,7 @@ class Environment:
         if left > 0.001:
             self._freeze_soon(left)
             return
+        self._telemetry.hold(True)
         self._slot.group.freeze()
         self._frozen = True
 
@@ -566,17 +648,23 @@ class Environment:
         if self._frozen and self._slot is not None:
             self._slot.group.thaw()
             self._frozen = False
+            self._telemetry.hold(False)
 
     async def _shut_extensions_down(self) -> None:
-        """The Shutdown phase, which environments with extensions have; those of a crashed one ended with it."""
+        """The Shutdown phase, which environments with extensions have, after a timeout or a crash as well."""
         slot = self._slot
-        if slot is None or self.busy or slot.exited.done() or not self._extensions.expects_shutdown:
+        if slot is None or self.busy or not self._extensions.expects_shutdown:
+            return
+        programs = slot.beside_the_runtime()
+        if not programs:
             return
         self._shutting_down = True
         self._thaw()
+        flushed = asyncio.create_task(self._telemetry.flush(), name="last telemetry")
         # Extensions, too, go by the machine's own time.
-        self._extensions.shut_down("spindown", int((time.time() + SHUTDOWN_SECONDS) * 1000))
-        await slot.ended(slot.beside_the_runtime(), SHUTDOWN_SECONDS)
+        self._extensions.shut_down(self._ended_by, int((time.time() + SHUTDOWN_SECONDS) * 1000))
+        await slot.ended(programs, SHUTDOWN_SECONDS)
+        flushed.cancel()
         self._log.read(flush=True)
 
     async def _leave_slot(self) -> None:
@@ -586,7 +674,11 @@ class Environment:
         self._frozen = False
         self._door = None
         slot.kill()
+        self._telemetry.stop()
         self._log.stop_listening()
+        if self._extensions_output >= 0:
+            os.close(self._extensions_output)
+            self._extensions_output = -1
         if self.mount_id is not None:
             mount_id, self.mount_id = self.mount_id, None
             await self._unmount(mount_id)
@@ -597,6 +689,16 @@ class Environment:
             await self._file_server.unmount(mount_id)
         except FsdError as error:
             _log.warning("environment %s: unmount: %s", self.id, error)
+
+
+async def _nowhere(port: int) -> Post:
+    raise ConnectionRefusedError(f"nothing listens on port {port}")
+
+
+def _tracing(invocation: Invocation) -> dict[str, object]:
+    if invocation.trace_id is None:
+        return {}
+    return {"tracing": {"type": "X-Amzn-Trace-Id", "value": invocation.trace_id}}
 
 
 def _trace_id() -> str:

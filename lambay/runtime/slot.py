@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,20 +186,30 @@ class Slot:
             raise SandboxFailure(f"slot {self.number}: network: {error}") from error
         await link.join(placement)
 
+    async def settle(self) -> None:
+        """Return once the network is as the API has acknowledged it."""
+        if self._link is not None and self._link.done():
+            await self._link.result().settle()
+
     async def open_lifeline(self, targets: MountTargets, mounted: Mounted, seconds: float) -> Lifeline | None:
         """Raises MountTimeout, MountConnectivityFailure."""
         if self._link is None:
             return None
         return await (await self._link).open_lifeline(targets, mounted, seconds)
 
-    def run(self, environment: Mapping[str, str]) -> None:
-        """Give the waiting interpreter its function; it may call the Runtime API from now on."""
+    def run(self, environment: Mapping[str, str], extensions_output: int | None = None) -> None:
+        """Give the waiting interpreter its function; it may call the Runtime API from now on.
+
+        `extensions_output` is a pipe for what external extensions write, if not into the function's own.
+        """
         if self._channel is None:
             return
         message = msgspec.json.encode({"environment": environment, **self._executed(environment)})
         # At most 4 KiB of user variables and some of Lambda's: always within the socket's buffer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._channel.sendall(message)
+            descriptors = [] if extensions_output is None else [extensions_output]
+            sent = socket.send_fds(self._channel, [message], descriptors)
+            self._channel.sendall(message[sent:])
             self._channel.shutdown(socket.SHUT_WR)
         # An interpreter still on its way will find it there, but must find somebody to greet as well.
         self._sent = True
@@ -212,19 +223,40 @@ class Slot:
         command = [*image.entry_point, *image.command]
         return {"commands": [command] if command else [], "directory": image.working_directory or "/"}
 
+    async def connect(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a port of the sandbox's loopback. Raises OSError."""
+        made = await self._host.spawner.socket(self.network)
+        try:
+            await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
+            return await asyncio.open_connection(sock=made)
+        except BaseException:
+            made.close()
+            raise
+
+    def kill_runtime(self) -> None:
+        """SIGKILL to the function's own process and its children; extensions outlive it."""
+        family = self._family()
+        doomed = {pid for pid, (_, inside) in family.items() if inside == _RUNTIME_PID}
+        while more := {pid for pid, (parent, _) in family.items() if parent in doomed} - doomed:
+            doomed |= more
+        for pid in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def beside_the_runtime(self) -> list[int]:
         """The host's pids of what the sandbox's process 1 has as children beside the runtime: extensions."""
-        found: list[int] = []
-        first = self._first
-        if first is None:
-            return found
+        first = self._first.pid if self._first is not None else -1
+        family = self._family().items()
+        return [pid for pid, (parent, inside) in family if parent == first and inside != _RUNTIME_PID]
+
+    def _family(self) -> dict[int, tuple[int, str]]:
+        """By the host's pid of each process: its parent's, and its own within the sandbox."""
+        found = {}
         for pid in self.group.processes():
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{pid}/status").read_text()
                 fields = dict(line.partition(":\t")[::2] for line in status.splitlines())
-                inside = fields["NSpid"].split()[-1]
-                if int(fields["PPid"]) == first.pid and inside != _RUNTIME_PID:
-                    found.append(pid)
+                found[pid] = int(fields["PPid"]), fields["NSpid"].split()[-1]
         return found
 
     async def ended(self, pids: Sequence[int], seconds: float) -> None:

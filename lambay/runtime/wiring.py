@@ -60,6 +60,9 @@ class Link(Protocol):
     async def join(self, placement: Placement | None) -> None:
         """Be part of a VPC or, with None, of the internet. Raises SandboxFailure."""
 
+    async def settle(self) -> None:
+        """Return once what the API has acknowledged is in force here."""
+
     async def open_lifeline(self, targets: MountTargets, mounted: Mounted, seconds: float) -> Lifeline:
         """Connect to the mount target of this link's zone. Raises MountTimeout, MountConnectivityFailure."""
 
