@@ -151,9 +151,11 @@ impl Compound<'_> {
                 range: bytes,
             }
         };
+        let start = out.len();
         if self.encode_conflict(&node, &client, &request, is_whole(range), out) {
             Err(Status::DENIED)
         } else {
+            out.truncate(start);
             Ok(())
         }
     }

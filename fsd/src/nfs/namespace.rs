@@ -11,14 +11,14 @@ use super::operation::{NewObject, Verifier};
 use super::rpc::{AUTH_NONE, AUTH_SYS};
 use super::status::Status;
 use super::xdr::Encoder;
+use crate::depth::DEEPEST;
+use crate::identity;
 use crate::inode::Inode;
 use crate::naming::{self, Directory, LONGEST_LINK};
 use crate::sys::file::{self, Stat};
 use crate::sys::Errno;
 
 const LONGEST_NAME: usize = 255;
-/// Deepest path. <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
-const DEEPEST: usize = 1000;
 /// Cookies 0, 1 and 2 have other meanings (section 18.23.3).
 const FIRST_COOKIE: u64 = 3;
 /// Bytes of records read from the backing directory at once.
@@ -164,19 +164,30 @@ impl Compound<'_> {
     }
 
     /// A directory that was moved out of the export's root must not lead there.
-    fn beneath_root(&self, node: &Arc<Node>) -> Result<(), Status> {
-        let mut at = Arc::clone(node);
-        for _ in 0..DEEPEST {
-            if at.is_root() {
-                return Ok(());
-            }
-            let above = self.parent_of(&at)?;
-            if above.inode.id == at.inode.id {
-                return Err(Status::NOENT);
-            }
-            at = above;
+    fn beneath_root(&self, node: &Node) -> Result<(), Status> {
+        let place = |stat: &Stat| (stat.dev(), stat.ino());
+        let top = place(&file::stat_of(node.volume().root().as_raw_fd())?);
+        let root = place(&node.export.root()?.stat()?);
+        if root == top {
+            return Ok(());
         }
-        Err(Status::NOENT)
+        let mut at = node.fd()?;
+        // Who may look at a directory may not be able to search those above it.
+        identity::with_capabilities(|| {
+            for _ in 0..=DEEPEST {
+                let here = place(&file::stat_of(at.as_raw_fd())?);
+                if here == root {
+                    return Ok(());
+                }
+                if here == top {
+                    break;
+                }
+                let flags = libc::O_PATH | libc::O_DIRECTORY;
+                at = Arc::new(file::open_at(at.as_raw_fd(), c"..", flags, 0)?);
+            }
+            Err(Errno(libc::ENOENT))
+        })?;
+        Ok(())
     }
 
     pub(super) fn read_link(&mut self, out: &mut Encoder) -> Result<(), Status> {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ring::digest;
 
 use super::attributes::LEASE_SECONDS;
+use crate::identity;
 
 /// A client that has not noticed the restart yet notices it when it renews its lease.
 const GRACE: Duration = Duration::from_secs(LEASE_SECONDS as u64 + LEASE_SECONDS as u64 / 2);
@@ -101,6 +102,8 @@ impl Recovery {
     pub fn record(&self, name: &RecordName) -> std::io::Result<()> {
         self.present().insert(name.clone());
         let path = self.directory.join(name);
+        // The thread may act as a client's user.
+        identity::assume_root().map_err(|errno| std::io::Error::from_raw_os_error(errno.0))?;
         if !path.exists() {
             File::create(&path)?.sync_all()?;
             File::open(&self.directory)?.sync_all()?;
@@ -118,7 +121,9 @@ impl Recovery {
     }
 
     fn erase(&self, name: &RecordName) {
-        let _ = std::fs::remove_file(self.directory.join(name));
+        if identity::assume_root().is_ok() {
+            let _ = std::fs::remove_file(self.directory.join(name));
+        }
     }
 
     /// The client has reclaimed all that it wants.
