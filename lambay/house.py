@@ -80,6 +80,14 @@ class House:
         keys = Keys(self.neighbours)
         self.mount_permits = MountPermits(self.identity, keys, self.clock)
         self._access = ServiceAccess(self.identity, iam)
+        self.registry = Registry(
+            settings.data_dir / "images",
+            self.neighbours,
+            self._ask,
+            self.clock,
+            f"http://{settings.host}:{settings.port}",
+        )
+        self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.functions = Functions(
             self.store,
             self.fleet,
@@ -92,6 +100,7 @@ class House:
             mount_permits=self.mount_permits,
             activity=self.activity,
             write_log=self.logs.write,
+            images=self.registry,
         )
         self.publisher = Publisher(self.metrics, self.activity, self.fsd, self.file_systems, self.clock)
         actions = AlarmActions(self.neighbours, self.functions.deliver)
@@ -117,14 +126,6 @@ class House:
         self.exports = Exports(self.file_systems, self.fsd, self.identity.permissions, settings.nfs_listen)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
-        self.registry = Registry(
-            settings.data_dir / "images",
-            self.neighbours,
-            self._ask,
-            self.clock,
-            f"http://{settings.host}:{settings.port}",
-        )
-        self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.deployments = Deployments(self.store, self._ask, self.clock, self.alarms)
         self.stacks = Stacks(
             self.store,

@@ -40,7 +40,7 @@ _LAYERS_LIMIT = 262_144_000
 class DefinitionOperations(Operations):
     """CreateFunction and the operations on the result."""
 
-    _images: images.Registry | None
+    _images: images.Images | None
 
     async def create_function(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         name = parse(input["FunctionName"], call)
@@ -350,7 +350,7 @@ class DefinitionOperations(Operations):
         if configuration.package_type == "Image":
             if self._images is None:
                 raise invalid("PackageType: this Lambay has no container images. Give Zip.")
-            return _kept(images.image(source, call, self._images))
+            return _kept(images.image(source, call, self._images.registry))
         stored = stored_bytes(self._resources, call.account, call.region)
         return package(source, call, self._room.code, self._room.neighbours, stored=stored)
 

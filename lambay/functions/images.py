@@ -6,6 +6,8 @@ See "Create a Lambda function using a container image" in the Developer Guide.
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +16,7 @@ from lambay.aws import Call
 from lambay.functions.errors import invalid
 from lambay.functions.records import Code, ImageSettings
 from lambay.functions.runtimes import check_architecture
+from lambay.runtime.images import Image, unpack
 
 
 class Found(Protocol):
@@ -37,6 +40,32 @@ class Registry(Protocol):
         ...
 
 
+class Images:
+    """Images as environments start in them; their layers are unpacked below `directory`, each once."""
+
+    def __init__(self, registry: Registry, directory: Path) -> None:
+        self.registry = registry
+        self._directory = directory
+        self._ready: dict[str, Image] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def ready(self, code: Code) -> Image:
+        """The image, unpacked. Raises FileNotFoundError where it is gone, ImageUnusable where it can't be run."""
+        async with self._locks[code.digest]:
+            found = self._ready.get(code.digest)
+            if found is None:
+                found = self._ready[code.digest] = await asyncio.to_thread(self._unpacked, code.digest)
+        return found
+
+    def _unpacked(self, digest: str) -> Image:
+        return unpack(self.registry.layout(digest), self._directory)
+
+    async def reset(self) -> None:
+        """Forget what is unpacked."""
+        self._ready.clear()
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+
 async def image(source: Mapping[str, Any], call: Call, registry: Registry) -> Code:
     """The image that an operation's ImageUri names now. Raises InvalidParameterValueException."""
     uri = source.get("ImageUri")
@@ -45,11 +74,6 @@ async def image(source: Mapping[str, Any], call: Call, registry: Registry) -> Co
     found = await registry.resolve(uri, account=call.account, region=call.region)
     check_architecture(found.architecture)
     return Code(digest=found.digest, size=0, unzipped_size=0, image_uri=uri, resolved_uri=found.uri)
-
-
-async def layout(code: Code, registry: Registry) -> Path:
-    """The image's OCI layout. Raises FileNotFoundError where it is gone."""
-    return await asyncio.to_thread(registry.layout, code.digest)
 
 
 def settings(given: Mapping[str, Any]) -> ImageSettings:

@@ -14,10 +14,10 @@ import msgspec
 
 from lambay.aws import AWSError
 from lambay.clock import Clock
-from lambay.functions import images
 from lambay.functions.admission import Admission
 from lambay.functions.code import CodeStore
 from lambay.functions.errors import conflict
+from lambay.functions.images import Images
 from lambay.functions.interfaces import Interfaces
 from lambay.functions.names import FunctionName
 from lambay.functions.ports import Fleet
@@ -33,6 +33,7 @@ from lambay.runtime import (
     MountTimeout,
     RuntimeUnavailable,
 )
+from lambay.runtime.images import ImageUnusable
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Lifecycle:
         self._drain_s = drain_s
         self._superseded: dict[str, Version] = {}
         self._draining: set[asyncio.Task[None]] = set()
-        self.images: images.Registry | None = None
+        self.images: Images | None = None
         self.spec_of: Callable[[Version], Awaitable[EnvironmentSpec]] | None = None
         self._resources = resources
         self._code = code
@@ -185,6 +186,8 @@ class Lifecycle:
             failure = (_mount_reason(error), str(error))
         except ImageGone as error:
             failure = ("ImageDeleted", str(error))
+        except ImageUnusable as error:
+            failure = ("InvalidImage", str(error))
         except FileNotFoundError as error:
             failure = ("InvalidZipFileException", f"The deployment package {error.filename} is missing.")
         except OSError as error:
@@ -214,7 +217,7 @@ class Lifecycle:
         """Raises ImageGone."""
         try:
             assert self.images is not None
-            await images.layout(version.code, self.images)
+            await self.images.ready(version.code)
         except FileNotFoundError:
             raise ImageGone(f"The image {version.code.resolved_uri} was deleted.") from None
 

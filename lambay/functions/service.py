@@ -18,7 +18,7 @@ from lambay.functions.event_queue import EventQueue
 from lambay.functions.event_sources import EventSourceOperations
 from lambay.functions.failure_log import FailureLog, WriteLog
 from lambay.functions.idleness import Idleness
-from lambay.functions.images import Registry
+from lambay.functions.images import Images, Registry
 from lambay.functions.interfaces import Interfaces
 from lambay.functions.invoke import InvokeOperations
 from lambay.functions.invoking import Invoker
@@ -123,7 +123,8 @@ class Functions(
         room.lifecycle.spec_of = invoker.spec_of
         self._idleness = invoker.idleness = Idleness(resources, room.lifecycle, clock)
         self._room = room
-        self._images = room.lifecycle.images = images
+        self._images = Images(images, settings.data_dir / "images" / "layers") if images is not None else None
+        room.lifecycle.images = invoker.images = self._images
         self._invoker = invoker
         self._streams = Streams(invoker)
         self._endpoint = endpoint
@@ -163,6 +164,8 @@ class Functions(
         await self._room.lifecycle.stop()
         self._schedules.forget()
         self._resources.forget_computed()
+        if self._images is not None:
+            await self._images.reset()
         await self._room.code.collect(self._resources.codes_in_use)
 
     def rules_changed(self, account: str, region: str) -> None:

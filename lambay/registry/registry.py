@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +77,11 @@ class Registry:
     async def reset(self) -> None:
         """Forget every image."""
         await asyncio.to_thread(self._blobs.collect, ())
+        await asyncio.to_thread(self._forget_layouts)
+
+    def _forget_layouts(self) -> None:
+        for layout in self._layouts.iterdir():
+            shutil.rmtree(layout)
 
     @staticmethod
     def serves(request: Request) -> bool:
@@ -89,7 +95,8 @@ class Registry:
     async def authorization_token(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         """ECR's GetAuthorizationToken: for `docker login` at this server's own address."""
         host = call.headers.get("host")
-        endpoint = f"{call.headers.get('x-forwarded-proto', 'http')}://{host}" if host else self._endpoint
+        scheme = call.headers.get("x-forwarded-proto", self._endpoint.partition(":")[0])
+        endpoint = f"{scheme}://{host}" if host else self._endpoint
         shown = []
         for account in input.get("registryIds") or [call.account]:
             token, expires = self._tokens.issue(call, account)

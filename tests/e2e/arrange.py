@@ -163,7 +163,9 @@ class Deployer:
             "MemorySize": 512,
             "Code": {"ZipFile": bundle(source)},
         }
-        self.lambda_.create_function(FunctionName=name, **(defaults | settings))
+        # What is None has no default: an image has neither runtime nor handler.
+        given = {member: value for member, value in (defaults | settings).items() if value is not None}
+        self.lambda_.create_function(FunctionName=name, **given)
         self.lambda_.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1})
         return name
 

@@ -362,7 +362,7 @@ async def test_a_function_without_an_address_fails_with_the_reason(world: World)
     shown = await world.create("f", VpcConfig=VPC)
     assert (shown["State"], shown["StateReasonCode"]) == ("Failed", "SubnetOutOfIPAddresses")
     error = await refused(world, "Invoke", FunctionName="f")
-    assert error.message.endswith("The function is currently in the following state: Failed")
+    assert error.code == "SubnetIPAddressLimitReachedException"
 
 
 async def test_an_update_mends_a_failed_function(world: World) -> None:

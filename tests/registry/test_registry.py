@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import urllib.error
@@ -14,6 +15,7 @@ import pytest
 
 from tests.functions.conftest import ACCOUNT, REGION, ROLE
 from tests.functions.server import Server
+from tests.runtime import oci
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -63,9 +65,11 @@ class Client:
         assert (status, headers["docker-content-digest"]) == (201, digest)
         return digest
 
-    async def push(self, name: str, tag: str, *, architecture: str = "amd64", layer: bytes = b"layer") -> str:
-        """An image of one layer; its manifest's digest."""
-        config = json.dumps({"architecture": architecture, "os": "linux", "config": {}}).encode()
+    async def push(self, name: str, tag: str, *, architecture: str = "amd64", text: bytes = b"x") -> str:
+        """An image of one layer with a file; its manifest's digest."""
+        tar = oci.layer({"file": text})
+        config = oci.configuration([tar], architecture=architecture, Cmd=["own"])
+        layer = gzip.compress(tar, mtime=0)
         parts = []
         for kind, content in (("container.image.v1+json", config), ("image.rootfs.diff.tar.gzip", layer)):
             parts.append(
@@ -100,9 +104,10 @@ async def test_an_image_that_was_pushed_is_pulled_and_known_to_ecr(server: Serve
         status, headers, body = await docker("GET", f"/v2/team/app/manifests/{reference}")
         assert (status, headers["content-type"], digest_of(body)) == (200, MANIFEST, digest)
     layer = json.loads(body)["layers"][0]["digest"]
-    assert (await docker("GET", f"/v2/team/app/blobs/{layer}"))[2] == b"layer"
+    content = (await docker("GET", f"/v2/team/app/blobs/{layer}"))[2]
+    assert digest_of(content) == layer
     status, headers, _ = await docker("HEAD", f"/v2/team/app/blobs/{layer}")
-    assert (status, headers["content-length"]) == (200, "5")
+    assert (status, headers["content-length"]) == (200, str(len(content)))
     status, _, body = await docker("GET", "/v2/team/app/tags/list")
     assert json.loads(body) == {"name": "team/app", "tags": ["v1"]}
 
@@ -111,7 +116,7 @@ async def test_the_same_image_can_be_pushed_again_and_a_tag_moves(server: Server
     docker = await client(server, "moving")
     first = await docker.push("moving", "latest")
     assert await docker.push("moving", "latest") == first
-    second = await docker.push("moving", "latest", layer=b"another")
+    second = await docker.push("moving", "latest", text=b"another")
     status, headers, _ = await docker("HEAD", "/v2/moving/manifests/latest")
     assert (status, headers["docker-content-digest"]) == (200, second)
 
@@ -182,7 +187,12 @@ async def test_a_function_of_an_image(server: Server) -> None:
         "ResolvedImageUri": f"{HOST}/functions@{digest}",
     }
     # A tag that moves changes nothing until the function's code is updated.
-    moved = await docker.push("functions", "v1", layer=b"new")
+    await server("lambda", "invoke", FunctionName="imaged")
+    spec = server.fleet.runs[-1][0]
+    assert spec.image is not None
+    assert (spec.image.command, spec.image.working_directory) == (("app.handler",), "/srv")
+    assert [(layer / "file").read_bytes() for layer in spec.image.layers] == [b"x"]
+    moved = await docker.push("functions", "v1", text=b"new")
     published = await server("lambda", "publish_version", FunctionName="imaged")
     assert published["CodeSha256"] == digest[7:]
     updated = await server("lambda", "update_function_code", FunctionName="imaged", ImageUri=uri)
@@ -228,3 +238,34 @@ async def test_images_that_no_function_can_have(server: Server, input: dict[str,
     }
     error = await server.refused("lambda", "create_function", **{**given, **input})
     assert text in error["Error"]["Message"]
+
+
+async def test_an_image_that_is_none_fails_the_function(server: Server) -> None:
+    docker = await client(server, "broken")
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"diff_ids": []}}).encode()
+    parts = [
+        {
+            "mediaType": kind,
+            "size": len(content),
+            "digest": await docker.push_blob("broken", content),
+        }
+        for kind, content in (
+            ("application/vnd.docker.container.image.v1+json", config),
+            ("application/vnd.docker.image.rootfs.diff.tar.gzip", b"no archive"),
+        )
+    ]
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": parts[0], "layers": parts[1:]}
+    await docker("PUT", "/v2/broken/manifests/v1", json.dumps(manifest).encode(), Content_Type=MANIFEST)
+    await server(
+        "lambda",
+        "create_function",
+        FunctionName="broken-image",
+        Role=ROLE,
+        PackageType="Image",
+        Code={"ImageUri": f"{HOST}/broken:v1"},
+    )
+    async with asyncio.timeout(60):
+        shown: dict[str, Any] = {"State": "Pending"}
+        while shown["State"] == "Pending":
+            shown = await server("lambda", "get_function_configuration", FunctionName="broken-image")
+    assert (shown["State"], shown["StateReasonCode"]) == ("Failed", "InvalidImage")
