@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from lambay.clock import Clock
 from lambay.runtime.log_shipping import LogShipping, Stream
@@ -19,8 +20,7 @@ class EnvironmentLog:
         self._stream = stream
         self._clock = clock
         self._shipping = shipping
-        self._descriptor = -1
-        self._output: Output | None = None
+        self._sources: dict[int, tuple[Output, Callable[[str], None]]] = {}
         self._events: list[tuple[int, str]] = []
         self._due: asyncio.TimerHandle | None = None
         self._invoking = False
@@ -36,18 +36,17 @@ class EnvironmentLog:
         """The last 4 KiB of the invocation's log; None where it is not wanted."""
         return None if self._tail is None else self._tail.encode()[-_TAIL_BYTES:]
 
-    def listen(self, output: int) -> None:
-        """Take the events from this non-blocking pipe until `stop_listening`."""
-        self._descriptor = output
-        self._output = Output(output)
+    def listen(self, output: int, heard: Callable[[str], None]) -> None:
+        """Take the events from this non-blocking pipe until `stop_listening`, and tell `heard` of each."""
+        self._sources[output] = (Output(output), heard)
         asyncio.get_running_loop().add_reader(output, self.read)
 
     def stop_listening(self) -> None:
-        """Read what is left. The pipe may be closed afterwards."""
+        """Read what is left. The pipes may be closed afterwards."""
         self.read(flush=True)
-        if self._descriptor >= 0:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-            self._descriptor, self._output = -1, None
+        for descriptor in self._sources:
+            asyncio.get_running_loop().remove_reader(descriptor)
+        self._sources = {}
 
     def begin(self, *, tail: bool) -> None:
         """An invocation begins; `tail`: keep the end of its log."""
@@ -71,23 +70,27 @@ class EnvironmentLog:
 
     def read(self, *, flush: bool = False) -> None:
         """Take what the processes have written by now; `flush`: also a line without its end."""
-        if self._output is None:
-            return
-        events, over = self._output.read()
-        if flush or over:
-            events += self._output.rest()
-        for event in events:
-            self.write(event)
-        if over:
-            asyncio.get_running_loop().remove_reader(self._descriptor)
-        elif self._shipping.full:
+        loop = asyncio.get_running_loop()
+        heard_any = False
+        for descriptor, (output, heard) in self._sources.items():
+            events, over = output.read()
+            if flush or over:
+                events += output.rest()
+            for event in events:
+                self.write(event)
+                heard(event)
+            heard_any = heard_any or bool(events)
+            if over:
+                loop.remove_reader(descriptor)
+        if self._shipping.full and self._sources:
             # The function waits on its pipe until there is room again.
-            asyncio.get_running_loop().remove_reader(self._descriptor)
+            for descriptor in self._sources:
+                loop.remove_reader(descriptor)
             self._shipping.when_drained(self._read_on)
         if not self._invoking:
             self.ship()
-        elif self._due is None and events:
-            self._due = asyncio.get_running_loop().call_later(_SHIP_AFTER, self.ship)
+        elif self._due is None and heard_any:
+            self._due = loop.call_later(_SHIP_AFTER, self.ship)
 
     def ship(self) -> None:
         if self._due is not None:
@@ -98,5 +101,5 @@ class EnvironmentLog:
             self._shipping.put(self._stream, events)
 
     def _read_on(self) -> None:
-        if self._descriptor >= 0:
-            asyncio.get_running_loop().add_reader(self._descriptor, self.read)
+        for descriptor in self._sources:
+            asyncio.get_running_loop().add_reader(descriptor, self.read)

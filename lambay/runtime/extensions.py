@@ -2,7 +2,7 @@
 
 Follows the Lambda Developer Guide, "Using the Lambda Extensions API to create extensions" (version 2020-01-01).
 External extensions are programs in /opt/extensions, started with the environment; internal ones register from
-within the runtime's process. The Telemetry API is not served.
+within the runtime's process.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 from lambay.runtime import image_root
 from lambay.runtime.runtime_api import Door
 from lambay.runtime.spec import EnvironmentSpec, Invocation
+from lambay.runtime.telemetry import InvalidSubscription, Telemetry
 
 _MOST = 10
 _NAME = "lambda-extension-name"
@@ -53,14 +54,24 @@ class Extensions:
     """`changed` is called when one has come to rest, `lost` when one has left for good or failed."""
 
     def __init__(
-        self, spec: EnvironmentSpec, changed: Callable[[], None], lost: Callable[[str], None]
+        self,
+        spec: EnvironmentSpec,
+        telemetry: Telemetry,
+        changed: Callable[[], None],
+        lost: Callable[[str], None],
     ) -> None:
+        self._telemetry = telemetry
         self._spec = spec
         self._changed = changed
         self._lost = lost
         self._expected = frozenset(name for directory in _directories(spec) for name in _programs(directory))
         self._registered: dict[str, _Extension] = {}
         self._registering = True
+
+    @property
+    def programs(self) -> bool:
+        """Whether there are any to start."""
+        return bool(self._expected)
 
     @property
     def present(self) -> bool:
@@ -127,6 +138,8 @@ class Extensions:
                 self._who(headers)
                 door.answer(HTTPStatus.ACCEPTED, b'{"status":"OK"}\n')
                 self._lost(headers.get(_ERROR_TYPE) or "Extension.Unknown")
+            case "PUT telemetry" | "PUT logs":
+                self._subscribe(door, self._who(headers), route.removeprefix("PUT "), body)
             case _:
                 raise _Refusal(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {route} here")
 
@@ -170,6 +183,18 @@ class Extensions:
         if len(self._registered) >= _MOST:
             many = f"at most {_MOST} extensions may register"
             raise _Refusal(HTTPStatus.FORBIDDEN, "Extension.TooManyExtensions", many)
+
+    def _subscribe(self, door: Door, extension: _Extension, api: str, body: bytes) -> None:
+        if not self._registering:
+            kind = f"{api.capitalize()}.SubscriptionClosed"
+            raise _Refusal(
+                HTTPStatus.FORBIDDEN, kind, f"{api.capitalize()} API subscription is closed already"
+            )
+        try:
+            self._telemetry.subscribe(extension.name, api, body)
+        except InvalidSubscription as invalid:
+            raise _Refusal(HTTPStatus.BAD_REQUEST, "ValidationError", str(invalid)) from invalid
+        door.answer(HTTPStatus.OK, b'"OK"')
 
     def _who(self, headers: Mapping[str, str]) -> _Extension:
         identifier = headers.get(_IDENTIFIER, "")

@@ -51,6 +51,18 @@ class Report:
     error_type: str | None
     trace_id: str | None = None
 
+    @property
+    def metrics(self) -> dict[str, Any]:
+        metrics: dict[str, Any] = {
+            "durationMs": round(self.duration_ms, 3),
+            "billedDurationMs": self.billed_ms,
+            "memorySizeMB": self.memory_mb,
+            "maxMemoryUsedMB": self.max_memory_mb,
+        }
+        if self.init_ms is not None:
+            metrics["initDurationMs"] = round(self.init_ms, 3)
+        return metrics
+
 
 class Words:
     """The lines in the function's log format; each is one event."""
@@ -71,15 +83,21 @@ class Words:
         runtime_arn = f"arn:aws:lambda:{spec.region}::runtime:{spec.runtime}"
         if not self._json:
             return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {runtime_arn}\n"
-        record = {
+        return self._event(now_ms, "platform.initStart", self.init_record("init"))
+
+    def init_record(self, phase: str) -> dict[str, Any]:
+        """What `platform.initStart` says."""
+        spec = self._spec
+        record: dict[str, Any] = {
             "initializationType": spec.initialization_type,
-            "phase": "init",
-            "runtimeVersion": version,
-            "runtimeVersionArn": runtime_arn,
+            "phase": phase,
             "functionName": spec.function_name,
             "functionVersion": spec.version,
         }
-        return self._event(now_ms, "platform.initStart", record)
+        if spec.runtime:
+            record["runtimeVersion"] = f"{spec.runtime.replace('python', 'python:')}.v1"
+            record["runtimeVersionArn"] = f"arn:aws:lambda:{spec.region}::runtime:{spec.runtime}"
+        return record
 
     def init_report(self, now_ms: int, duration_ms: float, phase: str, error_type: str | None) -> str | None:
         """Written for an Init phase that failed."""
@@ -134,17 +152,9 @@ class Words:
         return f"RequestId: {request_id} Error: {reason}\n{error_type}\n"
 
     def _json_report(self, now_ms: int, report: Report) -> str | None:
-        metrics: dict[str, Any] = {
-            "durationMs": round(report.duration_ms, 3),
-            "billedDurationMs": report.billed_ms,
-            "memorySizeMB": report.memory_mb,
-            "maxMemoryUsedMB": report.max_memory_mb,
-        }
-        if report.init_ms is not None:
-            metrics["initDurationMs"] = round(report.init_ms, 3)
         record: dict[str, Any] = {
             "requestId": report.request_id,
-            "metrics": metrics,
+            "metrics": report.metrics,
             "status": report.status,
         }
         if report.error_type and report.status == "error":

@@ -28,6 +28,7 @@ _ACCEPTED = (
     b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 )
 _EXTENSIONS = b"/2020-01-01/extension/"
+_TELEMETRY = {b"/2022-07-01/telemetry": "telemetry", b"/2020-08-15/logs": "logs"}
 _HEADERS = frozenset(
     (
         b"lambda-runtime-function-error-type",
@@ -214,6 +215,9 @@ class Door(asyncio.Protocol):
             self._answer(self._calls.fail_init(body, self._headers.get(_ERROR_TYPE) or _told_type(body)))
         elif url.startswith(_EXTENSIONS):
             route = (method + b" " + url.removeprefix(_EXTENSIONS)).decode(errors="replace")
+            self._calls.call_extensions(self, route, self._headers, b"".join(self._body))
+        elif method == b"PUT" and url.rstrip(b"/") in _TELEMETRY:
+            route = f"PUT {_TELEMETRY[url.rstrip(b'/')]}"
             self._calls.call_extensions(self, route, self._headers, b"".join(self._body))
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "UnknownPath", f"no {url.decode(errors='replace')} here")

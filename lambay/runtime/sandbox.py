@@ -103,7 +103,7 @@ def make_etc(directory: Path) -> None:
     directory.mkdir(parents=True)
     (directory / "passwd").touch()
     (directory / "group").write_text("root:x:0:\n")
-    (directory / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    (directory / "hosts").write_text("127.0.0.1 localhost sandbox.localdomain sandbox\n::1 localhost\n")
     # The Amazon DNS server's address, in a VPC and outside.
     (directory / "resolv.conf").write_text("nameserver 169.254.169.253\n")
     (directory / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")

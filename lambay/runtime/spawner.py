@@ -39,6 +39,10 @@ class Spawner:
         """A network namespace in which sockets listen on loopback `ports`. Raises OSError."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, _loopback, ports)
 
+    async def socket(self, network: int) -> socket.socket:
+        """A stream socket of that network namespace. Raises OSError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _socket, network)
+
     async def spawn(
         self, command: Command, *, stdin: int, output: int, network: int | None = None
     ) -> subprocess.Popen[bytes]:
@@ -98,6 +102,18 @@ def _spawn(command: Command, stdin: int, output: int, network: int | None) -> su
             stdout=output,
             stderr=output,
         )
+    finally:
+        kernel.enter_network(home)
+        os.close(home)
+
+
+def _socket(network: int) -> socket.socket:
+    home = _own_network()
+    try:
+        kernel.enter_network(network)
+        made = socket.socket()
+        made.setblocking(False)
+        return made
     finally:
         kernel.enter_network(home)
         os.close(home)

@@ -77,7 +77,8 @@ class EnvironmentSpec:
 
     Environments are shared between invocations whose specs have the same `key`: the function version's ARN
     and its configuration revision. `code` and `layers` are unpacked, immutable directories; of two layers
-    with the same file the later one wins, as in Lambda. `variables` are the user's own.
+    with the same file the later one wins, as in Lambda. `variables` are the user's own, `kms_key` the ARN of
+    their key, empty for Lambda's own.
     """
 
     key: str
@@ -94,6 +95,7 @@ class EnvironmentSpec:
     role_arn: str
     ephemeral_mb: int = 512
     variables: Mapping[str, str] = field(default_factory=dict)
+    kms_key: str = ""
     layers: tuple[Path, ...] = ()
     image: Image | None = None
     """A container image in place of a runtime, its code and layers; its `runtime` and `handler` are empty."""

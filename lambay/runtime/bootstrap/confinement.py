@@ -209,8 +209,11 @@ def _close_from(lowest: int) -> None:
 
 
 def wait_for(child: int) -> int:
-    """Collect what ends until `child` does; its status as a shell gives it."""
+    """Collect what ends until `child` does, or all have; its status as a shell gives it."""
     while True:
-        pid, status = os.wait()
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            return 0
         if pid == child:
             return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -74,6 +74,8 @@ def first(program: Any, request: Any, descriptors: List[int]) -> None:  # noqa: 
         status = confinement.withdraw(status)
         ended = confinement.wait_for(child)
         os.write(status, json.dumps({"exit": ended}).encode())
+        # Extensions have their Shutdown phase after a crash as well; Lambay ends what is left.
+        confinement.wait_for(-1)
     except BaseException as error:
         os.write(status, json.dumps({"error": str(error)}).encode())
     finally:

@@ -7,7 +7,11 @@ Its standard input is a socket to Lambay: it writes one byte once it is ready, a
 import json
 import os
 import socket
+import struct
 from typing import Any, Dict, List  # noqa: UP035
+
+OUTPUT: List[int] = []  # noqa: UP006
+"""Where extensions write, if they have a pipe of their own."""
 
 
 def receive() -> Any:
@@ -16,7 +20,10 @@ def receive() -> Any:
         channel.sendall(b"R")
         parts = []
         while True:
-            part = channel.recv(65536)
+            part, ancillary, _, _ = channel.recvmsg(65536, socket.CMSG_SPACE(4))
+            for level, kind, content in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    OUTPUT.append(struct.unpack("i", content[:4])[0])
             if not part:
                 break
             parts.append(part)
@@ -40,16 +47,20 @@ def execute(commands: List[List[str]], environment: Dict[str, str]) -> None:  # 
 def start_extensions(environment: Dict[str, str]) -> None:  # noqa: UP006
     """Start the programs in /opt/extensions, as children of the sandbox's first process."""
     directory = "/opt/extensions"
-    if not os.path.isdir(directory):
-        return
-    for name in sorted(os.listdir(directory)):
-        program = os.path.join(directory, name)
+    programs = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    for program in (os.path.join(directory, name) for name in programs):
         if not (os.path.isfile(program) and os.access(program, os.X_OK)):
             continue
         child = os.fork()
         if child == 0:
             if os.fork() == 0:
                 os.chdir("/")
+                for pipe in OUTPUT:
+                    os.dup2(pipe, 1)
+                    os.dup2(pipe, 2)
+                    os.close(pipe)
                 os.execve(program, [program], environment)
             os._exit(0)
         os.waitpid(child, 0)
+    while OUTPUT:
+        os.close(OUTPUT.pop())
