@@ -77,6 +77,29 @@ def _group(pattern: str, number: int, text: object) -> str | None:
     return None if groups is None else groups[number]
 
 
+@functools.lru_cache(maxsize=8)
+def _wildcards(glob: str, text: str) -> tuple[str, ...] | None:
+    """What the wildcards stand for, each as little as it can and the last one at the end for all that is left."""
+    first, *pieces = glob.split("*")
+    place = text.find(first)
+    if place < 0:
+        return None
+    place += len(first)
+    found: list[str] = []
+    for number, piece in enumerate(pieces):
+        end = len(text) if not piece and number == len(pieces) - 1 else text.find(piece, place)
+        if end < 0:
+            return None
+        found.append(text[place:end])
+        place = end + len(piece)
+    return tuple(found)
+
+
+def _wildcard(glob: str, number: int, text: object) -> str | None:
+    found = None if text is None else _wildcards(glob, str(text))
+    return None if found is None else found[number]
+
+
 def _moment(text: object) -> int | None:
     """Milliseconds of a time's text, as Insights writes times or as ISO 8601 does."""
     if isinstance(text, int | float):
@@ -163,6 +186,7 @@ _FUNCTIONS: list[tuple[str, int, Callable[..., Any]]] = [
     ("as_number", 1, _as_number),
     ("matches", 2, _matches),
     ("matched_group", 3, _group),
+    ("wildcard", 3, _wildcard),
     ("moment_of", 1, _moment),
     ("replaced", 3, _replaced),
     ("to_power", 2, _power),

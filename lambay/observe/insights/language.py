@@ -190,11 +190,12 @@ class Dedup:
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """What the groups of a regular expression find in a field becomes fields of these names."""
+    """What the groups of a regular expression, or the wildcards of a `glob`, find becomes fields of these names."""
 
     source: Field
     pattern: str
     names: tuple[str, ...]
+    glob: str | None = None
 
 
 Command = Fields | Display | Filter | Stats | Sort | Limit | Dedup | Parse
@@ -253,12 +254,7 @@ class _Tree(Transformer[Token, object]):
             raise InvalidQuery(
                 f'parse: "{pattern}" has {pattern.count("*")} wildcards (*) and there are {len(names)} names'
             )
-        # The last wildcard takes all that is left, the others as little as they can.
-        pieces = [re.escape(piece) for piece in pattern.split("*")]
-        regex = "(.*?)".join(pieces)
-        if pattern.endswith("*"):
-            regex = regex.removesuffix("(.*?)") + "(.*)"
-        return Parse(_source(source), f"(?s){regex}", tuple(str(name) for name in names))
+        return Parse(_source(source), "", tuple(str(name) for name in names), pattern)
 
     def parse_regex(self, parts: list[object]) -> Parse:
         source, token = parts

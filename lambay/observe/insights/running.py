@@ -196,7 +196,7 @@ def _source(connection: sqlite3.Connection, query: Query, now_ms: int) -> str:
         where = " OR ".join(f"({_where(query, group, now_ms)})" for group in query.groups)
     logs = " ".join(f"WHEN {group.id} THEN '{group.key.account}:{group.key.name}'" for group in query.groups)
     return (
-        "(SELECT id, timestamp AS at, ingested_ms, message, "
+        "(SELECT id, timestamp AS at, ingested_ms, message, json_at, "
         "(SELECT name FROM log_streams WHERE log_streams.id = stream_id) AS stream, "
         f"CASE group_id {logs} END AS log FROM log_events WHERE ({where}){alive})"
     )

@@ -55,8 +55,8 @@ _UNITS = {
     "y": 31_536_000_000,
 }
 
-# What begins at the first brace: events of functions have a time and a request before their JSON.
-_DOCUMENT = "substr(message, instr(message, '{'))"
+# Events of functions may have a time and a request before their JSON.
+_DOCUMENT = "substr(message, json_at)"
 _REPORT = "(substr(message, 1, 7) = 'REPORT ')"
 _PLATFORM = "(instr(message, '\"platform.report\"') > 0)"
 _REQUEST = r"(?:RequestId: |^\S+Z\t|\"requestId\": ?\")([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
@@ -117,7 +117,7 @@ class _Stage:
 
 
 def translate(commands: Sequence[Command], limit: int, source: str) -> Statement:
-    """The statement for `commands` over the rows of `source`: id, at, ingested_ms, message, stream, log.
+    """The statement for `commands` over the rows of `source`: id, at, ingested_ms, message, json_at, stream, log.
 
     Raises InvalidQuery.
     """
@@ -206,6 +206,9 @@ class _Translation:
         self._stage.where.append(f"{self._stage.scope.pop('#rank').text} = 1")
 
     def _parse(self, command: Parse) -> None:
+        if command.glob is not None:
+            self._parse_glob(command, command.glob)
+            return
         self._check_regex(command.pattern)
         pattern = self._parameter(command.pattern)
         source = self._expression(command.source).text
@@ -214,6 +217,13 @@ class _Translation:
             number = numbers.get(name, position) - 1
             sql = Sql(f"matched_group({pattern}, {number}, {source})", "any")
             self._stage.scope[name] = sql
+            self._parsed.append(name)
+
+    def _parse_glob(self, command: Parse, glob: str) -> None:
+        pattern = self._parameter(glob)
+        source = self._expression(command.source).text
+        for number, name in enumerate(command.names):
+            self._stage.scope[name] = Sql(f"wildcard({pattern}, {number}, {source})")
             self._parsed.append(name)
 
     def _aggregate(self, command: Stats) -> None:
@@ -258,7 +268,11 @@ class _Translation:
         """What there is so far becomes the source of another SELECT, with its columns by plain names."""
         if not self._stage.order:
             self._stage.order = self._natural_order()
-        kept = ["events"] if self._grouped else ["id", "at", "ingested_ms", "message", "stream", "log"]
+        kept = (
+            ["events"]
+            if self._grouped
+            else ["id", "at", "ingested_ms", "message", "json_at", "stream", "log"]
+        )
         renamed: dict[str, Sql] = {}
         columns = list(kept)
         for number, (name, sql) in enumerate(self._stage.scope.items()):
@@ -347,16 +361,14 @@ class _Translation:
 
     def _property(self, path: Sequence[str]) -> Sql:
         where = self._parameter(_json_path(path))
-        return Sql(
-            f"(CASE WHEN instr(message, '{{') > 0 AND json_valid({_DOCUMENT}) "
-            f"THEN json_extract({_DOCUMENT}, {where}) END)"
-        )
+        return Sql(f"(CASE WHEN json_at THEN json_extract({_DOCUMENT}, {where}) END)")
 
     def _number(self, sql: Sql) -> str:
         """As a number; texts that are none are NULL."""
         if sql.kind in ("number", "time"):
             return sql.text
-        return f"as_number({sql.text})"
+        # Properties are numbers mostly, and those need no call of ours.
+        return f"(CASE typeof({sql.text}) WHEN 'text' THEN as_number({sql.text}) ELSE {sql.text} END)"
 
     def _expression(self, expression: Expression) -> Sql:
         match expression:
