@@ -11,6 +11,8 @@ from lambay.functions.errors import invalid
 T = TypeVar("T")
 
 _LARGEST_PAGE = 50
+# A marker is never empty, whatever the key.
+_PREFIX = "after:"
 
 
 def page(
@@ -24,7 +26,10 @@ def page(
     start = 0
     if marker := input.get("Marker"):
         try:
-            last = base64.urlsafe_b64decode(marker.encode()).decode()
+            decoded = base64.b64decode(marker.encode(), altchars=b"-_", validate=True).decode()
+            if not decoded.startswith(_PREFIX):
+                raise ValueError(marker)
+            last = decoded.removeprefix(_PREFIX)
         except ValueError:
             raise invalid(f"Marker: {marker!r} is not a marker that a previous call returned.") from None
         keys = [key(item) for item in items]
@@ -37,7 +42,7 @@ def page(
     taken = list(items[start : start + most])
     if start + most >= len(items) or not taken:
         return taken, None
-    return taken, base64.urlsafe_b64encode(key(taken[-1]).encode()).decode()
+    return taken, base64.urlsafe_b64encode(f"{_PREFIX}{key(taken[-1])}".encode()).decode()
 
 
 def paged(member: str, shown: list[Any], marker: str | None) -> dict[str, Any]:
