@@ -142,6 +142,22 @@ def _copied_unread(module: Any) -> None:
     module.S3Backend.copy_object = _unread(module.S3Backend.copy_object)
 
 
+@adapter("moto.s3.models")
+def _policies_are_asked_before(module: Any) -> None:
+    """What a bucket's policy denies is refused before a request comes here. moto reads the statement without its
+    conditions: it would refuse everything where unencrypted requests are denied, as SAM's and CDK's buckets do.
+    """
+    ask = module.FakeBucket.get_permission
+
+    def get_permission(bucket: Any, action: str, resource: str) -> Any:
+        from moto.iam.access_control import PermissionResult
+
+        found = ask(bucket, action, resource)
+        return PermissionResult.NEUTRAL if found == PermissionResult.DENIED else found
+
+    module.FakeBucket.get_permission = get_permission
+
+
 @adapter("moto.s3.responses")
 def _sent_unread(module: Any) -> None:
     module.S3Response.get_object = _unread(module.S3Response.get_object)
