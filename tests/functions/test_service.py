@@ -35,6 +35,8 @@ def test_every_operation_is_one_of_the_models() -> None:
         "deliver",
         "rules_changed",
         "mounts_changed",
+        "provision",
+        "stream_changed",
     }
     methods = {name for name, _ in inspect.getmembers(Functions, callable) if not name.startswith("_")}
     assert methods - operations == own
