@@ -39,6 +39,7 @@ from lambay.runtime import (
     Outcome,
     Placement,
     RuntimeUnavailable,
+    ScalingLimitExceeded,
 )
 from lambay.runtime.images import Image, ImageUnusable
 
@@ -340,6 +341,8 @@ def _refusal(failure: EnvironmentFailure, chosen: Runnable) -> AWSError:
         )
     if isinstance(failure, CapacityExceeded):
         return throttled("ConcurrentInvocationLimitExceeded", f"Rate Exceeded. {failure}")
+    if isinstance(failure, ScalingLimitExceeded):
+        return throttled("FunctionInvocationRateLimitExceeded")
     if isinstance(failure, RuntimeUnavailable):
         return AWSError("InvalidRuntimeException", str(failure), Type="User")
     if isinstance(failure, FileSystemLost):

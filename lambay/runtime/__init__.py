@@ -27,6 +27,7 @@ from lambay.runtime.spec import (
     Runtime,
     RuntimeUnavailable,
     SandboxFailure,
+    ScalingLimitExceeded,
 )
 from lambay.runtime.streaming import ResponseStream
 from lambay.runtime.wiring import MountTarget, MountTargets, Placement
@@ -59,6 +60,7 @@ __all__ = [
     "Runtime",
     "RuntimeUnavailable",
     "SandboxFailure",
+    "ScalingLimitExceeded",
     "ServeEndpoint",
     "WriteLog",
 ]

@@ -23,6 +23,7 @@ from lambay.runtime.languages import LAUNCHER, OWN_PYTHON, RUNTIMES, Language, e
 from lambay.runtime.leftovers import end_slots
 from lambay.runtime.log_shipping import LogShipping, WriteLog
 from lambay.runtime.sandbox import make_etc
+from lambay.runtime.scaling import ENVIRONMENTS, SECONDS, ScalingRate
 from lambay.runtime.scratch import Scratch
 from lambay.runtime.seccomp import filter_program
 from lambay.runtime.slot import Host, ServeEndpoint, Slot
@@ -38,6 +39,7 @@ from lambay.runtime.spec import (
     Outcome,
     Runtime,
     RuntimeUnavailable,
+    ScalingLimitExceeded,
 )
 from lambay.runtime.wiring import Wiring
 from lambay.settings import Settings
@@ -78,6 +80,7 @@ class Living:
     version: str
     state: str
     initialization_type: str
+    memory_mb: int
     mount: str | None
     began: float
     invocations: int
@@ -134,6 +137,7 @@ class LocalFleet:
         self._environments: set[Environment] = set()
         self._idle: dict[str, list[Environment]] = {}
         self._endings: set[asyncio.Task[None]] = set()
+        self._scaling = ScalingRate(clock.time)
         self._reaper: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._rested = asyncio.Event()
@@ -174,8 +178,8 @@ class LocalFleet:
     async def acquire(self, spec: EnvironmentSpec) -> Environment:
         """An idle environment of the spec's key, or a new one that has been through its Init phase.
 
-        It belongs to the caller until `release`. Raises RuntimeUnavailable, CapacityExceeded, SandboxFailure,
-        MountFailure, FileSystemLost.
+        It belongs to the caller until `release`. Raises RuntimeUnavailable, CapacityExceeded,
+        ScalingLimitExceeded, SandboxFailure, MountFailure, FileSystemLost.
         """
         idle = self._idle.get(spec.key)
         while idle:
@@ -263,6 +267,7 @@ class LocalFleet:
                 version=each.spec.version,
                 state=each.state,
                 initialization_type=each.spec.initialization_type,
+                memory_mb=each.spec.memory_mb,
                 mount=each.mount_id,
                 began=each.began,
                 invocations=each.invocations,
@@ -342,6 +347,11 @@ class LocalFleet:
             )
 
     async def _build(self, spec: EnvironmentSpec) -> Environment:
+        function = f"{spec.account}/{spec.region}/{spec.function_name}"
+        if spec.initialization_type == "on-demand" and not self._scaling.admit(function):
+            raise ScalingLimitExceeded(
+                f"{spec.function_name} has gained {ENVIRONMENTS} execution environments within {SECONDS:.0f} seconds"
+            )
         await self._make_room()
         environment = Environment(
             spec,

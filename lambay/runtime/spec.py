@@ -210,6 +210,10 @@ class CapacityExceeded(EnvironmentFailure):
     """The host has no memory for another environment, and none is idle that could make room."""
 
 
+class ScalingLimitExceeded(EnvironmentFailure):
+    """The function would gain environments faster than Lambda lets it."""
+
+
 class MountFailure(EnvironmentFailure):
     """The file system refused the mount: permission or configuration (EFSMountFailureException)."""
 

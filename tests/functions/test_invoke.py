@@ -22,6 +22,7 @@ from lambay.runtime import (
     Outcome,
     RuntimeUnavailable,
     SandboxFailure,
+    ScalingLimitExceeded,
 )
 
 from .conftest import ACCESS_POINT, ACCOUNT, REGION, FakeSource, FakeTarget, World, failing, minimal
@@ -177,6 +178,7 @@ async def test_weights_share_the_invocations(world: World) -> None:
         (SandboxFailure("no"), "ServiceException", "no"),
         (RuntimeUnavailable("python3.12", "gone"), "InvalidRuntimeException", "runtime python3.12: gone"),
         (CapacityExceeded("no memory"), "TooManyRequestsException", "Rate Exceeded. no memory"),
+        (ScalingLimitExceeded("too fast"), "TooManyRequestsException", "Rate Exceeded."),
     ],
 )
 async def test_an_environments_failure_has_its_own_error(
