@@ -17,6 +17,7 @@ pub mod mount;
 pub mod naming;
 pub mod nfs;
 pub mod pacing;
+pub mod requests;
 pub mod server;
 pub mod shards;
 pub mod spreading;

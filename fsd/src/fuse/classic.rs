@@ -14,7 +14,8 @@ use super::abi::{
 use super::dispatch;
 use super::link::{State, Unserved};
 use super::request::{Outcome, Request};
-use super::session::{Deferral, Responder, Session, MAX_IO};
+use super::responder::{Deferral, Responder};
+use super::session::{Session, MAX_IO};
 use super::uring::Rings;
 use crate::sys::event::Epoll;
 use crate::sys::{file, pod, Errno};

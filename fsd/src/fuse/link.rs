@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::abi::{opcode, InHeader};
 use super::classic;
-use super::session::{Phase, Responder, Session};
+use super::responder::Responder;
+use super::session::{Phase, Session};
 use crate::sys::{signal, Errno};
 use crate::volume::Observer;
 

@@ -6,11 +6,14 @@ pub mod classic;
 pub mod dispatch;
 pub mod link;
 pub mod request;
+pub mod responder;
 pub mod session;
 pub mod uring;
 
 mod attributes;
 mod directories;
 mod files;
+mod inbox;
 mod locking;
 mod names;
+mod slow;

@@ -5,16 +5,18 @@
 //! ring entry (as does one whose answer a limit holds back) but not the worker: the entry travels with it and comes back through the worker's inbox. When waiting
 //! requests have taken most entries of a queue, more are registered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::abi::InHeader;
 use super::dispatch;
+use super::inbox::{Inbox, Message, RingSlot, Token};
 use super::link::{State, Unserved};
-use super::request::{Job, Outcome, Request};
-use super::session::{Deferral, Responder, Session, MAX_IO};
-use crate::sys::event::EventFd;
+use super::request::{Outcome, Request};
+use super::responder::{Deferral, Responder};
+use super::session::{Session, MAX_IO};
+use super::slow::{SlowQueue, SlowWork};
 use crate::sys::ring::{reserve_entries, Completion, EntryMemory, Ring};
 use crate::sys::{cred, mounting, Errno};
 
@@ -31,165 +33,6 @@ const RESIDENT: usize = 32 << 20;
 /// What an entry keeps of it when there is too much.
 const KEPT: usize = 64 << 10;
 const INBOX: u64 = u64::MAX;
-
-/// What other threads tell a worker.
-enum Message {
-    Register(Arc<Session>),
-    Answer {
-        slot: Box<RingSlot>,
-        unique: u64,
-        result: Result<usize, Errno>,
-    },
-    /// A request that was kept unserved.
-    Serve {
-        slot: Box<RingSlot>,
-        header: InHeader,
-        fixed: Box<[u8; 128]>,
-        len: usize,
-    },
-}
-
-struct Inbox {
-    messages: Mutex<Vec<Message>>,
-    event: EventFd,
-}
-
-impl Inbox {
-    fn push(&self, message: Message) {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.push(message);
-        let first = messages.len() == 1;
-        drop(messages);
-        if first {
-            self.event.signal();
-        }
-    }
-
-    fn take(&self) -> Vec<Message> {
-        self.event.drain();
-        std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// A ring entry on its way: whoever has it owes its request an answer.
-pub struct RingSlot {
-    inbox: Arc<Inbox>,
-    token: Token,
-    commit_id: u64,
-    parked: bool,
-    memory: EntryMemory,
-}
-
-impl std::fmt::Debug for RingSlot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RingSlot({:?})", self.token)
-    }
-}
-
-impl RingSlot {
-    /// Answers the request; `result` bytes are in the payload already.
-    pub fn answer(self, unique: u64, result: Result<usize, Errno>) {
-        let inbox = Arc::clone(&self.inbox);
-        inbox.push(Message::Answer {
-            slot: Box::new(self),
-            unique,
-            result,
-        });
-    }
-
-    /// Has the worker serve the request that is in the entry.
-    pub fn serve(self, header: InHeader, fixed: Box<[u8; 128]>, len: usize) {
-        let inbox = Arc::clone(&self.inbox);
-        inbox.push(Message::Serve {
-            slot: Box::new(self),
-            header,
-            fixed,
-            len,
-        });
-    }
-}
-
-/// Which entry of which lane a completion is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Token {
-    lane: u64,
-    entry: u16,
-}
-
-impl Token {
-    fn pack(self) -> u64 {
-        (self.lane << 16) | u64::from(self.entry)
-    }
-
-    fn unpack(packed: u64) -> Token {
-        Token {
-            lane: packed >> 16,
-            entry: packed as u16,
-        }
-    }
-}
-
-/// Work for the threads that may wait for the disk.
-struct SlowWork {
-    job: Job,
-    session: Arc<Session>,
-    unique: u64,
-    thread: u32,
-    slot: RingSlot,
-    /// Why it will not be answered at once when it is done.
-    deferral: Option<Deferral>,
-}
-
-#[derive(Default)]
-struct SlowQueue {
-    jobs: Mutex<VecDeque<SlowWork>>,
-    ready: Condvar,
-}
-
-impl SlowQueue {
-    fn push(&self, work: SlowWork) {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.push_back(work);
-        self.ready.notify_one();
-    }
-
-    fn next(&self) -> SlowWork {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match jobs.pop_front() {
-                Some(work) => return work,
-                None => {
-                    jobs = self
-                        .ready
-                        .wait(jobs)
-                        .unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
-    fn run(&self) {
-        loop {
-            let mut work = self.next();
-            let result = (work.job)(work.slot.memory.payload());
-            let responder = Responder {
-                session: work.session,
-                unique: work.unique,
-                thread: work.thread,
-                slot: Some(work.slot),
-                body: Vec::new(),
-            };
-            let deferral = match work.deferral {
-                Some(first) => Some(first.and(Deferral::take())),
-                None => Deferral::take(),
-            };
-            match deferral {
-                Some(deferral) => responder.answer_after(deferral, result),
-                None => responder.answer(result),
-            }
-        }
-    }
-}
 
 /// The worker threads.
 pub struct Rings {
@@ -227,10 +70,7 @@ impl Rings {
         }
         let mut inboxes = Vec::new();
         for index in 0..workers {
-            let inbox = Arc::new(Inbox {
-                messages: Mutex::default(),
-                event: EventFd::new()?,
-            });
+            let inbox = Arc::new(Inbox::new()?);
             inboxes.push(Arc::clone(&inbox));
             let slow = Arc::clone(&slow);
             let queues = (0..queues)
@@ -718,20 +558,6 @@ fn knock(session: Arc<Session>, processor: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_survive_packing() {
-        for token in [
-            Token { lane: 0, entry: 0 },
-            Token {
-                lane: 77,
-                entry: u16::MAX,
-            },
-        ] {
-            assert_eq!(Token::unpack(token.pack()), token);
-            assert_ne!(token.pack(), INBOX);
-        }
-    }
 
     #[test]
     fn processor_ranges() {
