@@ -19,6 +19,7 @@ from lambay.http import Request, Response
 from lambay.neighbours import default_groups as default_groups
 from lambay.neighbours import engine as moto_engine
 from lambay.neighbours import invocations, models, operations, queues, requests
+from lambay.neighbours import vpc_endpoints as vpc_endpoints
 from lambay.neighbours.bodies import EMPTY, Content
 from lambay.neighbours.durable import DurableMoto, NotDurable
 from lambay.neighbours.engine import Answer, Engine, Unsupported

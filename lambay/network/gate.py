@@ -6,7 +6,10 @@ endpoint. Without either its connections to the endpoint get no answer.
 
 from __future__ import annotations
 
-from lambay.network.model import Interface, Topology, reach
+from msgspec.structs import replace
+
+from lambay.network.model import Endpoint, Interface, Topology, reach
+from lambay.network.model.records import covers, network
 from lambay.network.nftables import DROP, Nftables, Table, match, meta, replaced_table
 from lambay.network.nftables import field as header
 
@@ -32,9 +35,23 @@ def has_way_to_aws(topology: Topology, interface: Interface) -> bool:
             return True
         for identifier in endpoint.interfaces:
             there = topology.interfaces.get(identifier)
-            if there is not None and reach(topology, interface, there, "tcp", _HTTPS).allowed:
+            if there is None:
+                continue
+            there = _of_endpoint(topology, endpoint, there)
+            if reach(topology, interface, there, "tcp", _HTTPS).allowed:
                 return True
     return False
+
+
+def _of_endpoint(topology: Topology, endpoint: Endpoint, there: Interface) -> Interface:
+    """An endpoint's interface with the groups and an address as AWS gives them."""
+    groups = endpoint.groups or tuple(
+        each.id for each in topology.groups.values() if each.default and each.vpc == endpoint.vpc
+    )
+    block = network(topology.subnets[there.subnet].cidr)
+    inside = covers(str(block), there.address)
+    address = there.address if inside else str(block.network_address + 4)
+    return replace(there, groups=groups, address=address)
 
 
 def shut(network: int, port: int) -> None:

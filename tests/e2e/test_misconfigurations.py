@@ -470,6 +470,20 @@ def test_the_aws_endpoint_as_a_vpc_lets_it_be_reached(
         assert deploy.invoke(inside, event)["attempts"] == ["connected"]
         vpc.ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpoint"]["VpcEndpointId"]])
         assert deploy.invoke(inside, event)["attempts"] == ["TimeoutError"]
+        group = vpc.group()
+        vpc.ec2.create_vpc_endpoint(
+            VpcId=vpc.id,
+            ServiceName="com.amazonaws.us-east-1.sqs",
+            VpcEndpointType="Interface",
+            SubnetIds=[vpc.targets],
+            SecurityGroupIds=[group],
+        )
+        assert deploy.invoke(inside, event)["attempts"] == ["TimeoutError"]
+        https = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}
+        vpc.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[https])
+        assert deploy.invoke(inside, event)["attempts"] == ["connected"]
+        vpc.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[https])
+        assert deploy.invoke(inside, event)["attempts"] == ["TimeoutError"]
         vpc.route_to_nat()
         assert deploy.invoke(inside, event)["attempts"] == ["connected"]
     finally:

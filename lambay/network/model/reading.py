@@ -155,6 +155,7 @@ def _group(entry: Entry) -> SecurityGroup:
         entry.get("VpcId", ""),
         tuple(_permissions(entry.get("IpPermissions", ()))),
         tuple(_permissions(entry.get("IpPermissionsEgress", ()))),
+        entry.get("GroupName") == "default",
     )
 
 

@@ -78,6 +78,8 @@ class SecurityGroup(msgspec.Struct, frozen=True):
     vpc: str
     ingress: tuple[Permission, ...]
     egress: tuple[Permission, ...]
+    default: bool = False
+    """The VPC's own, which everything without a group has."""
 
 
 class AclEntry(msgspec.Struct, frozen=True):
