@@ -29,7 +29,15 @@ from lambay.functions import Functions
 from lambay.functions.requirements import CANNOT_ASSUME
 from lambay.functions.urls import AUTH_TYPE_KEY, URL_ACTIONS, URL_KEYS
 from lambay.http import Request, Response
-from lambay.identity import Identity, Keys, MountPermits, PoliciesByService, SecurityTokens, ServiceAccess
+from lambay.identity import (
+    EnvironmentKeys,
+    Identity,
+    Keys,
+    MountPermits,
+    PoliciesByService,
+    SecurityTokens,
+    ServiceAccess,
+)
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
@@ -41,6 +49,7 @@ from lambay.registry import Registry
 from lambay.runtime import ENDPOINT_PORT, Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
 from lambay.store import Store
+from lambay.tls import server_context
 
 _SESSION_SECONDS = 12 * 3600
 # A function's request is held in the server's memory whole; larger objects go to S3 in parts.
@@ -80,12 +89,13 @@ class House:
         keys = Keys(self.neighbours)
         self.mount_permits = MountPermits(self.identity, keys, self.clock)
         self._access = ServiceAccess(self.identity, iam)
+        self._environment_keys = EnvironmentKeys(keys, self._access)
         self.registry = Registry(
             settings.data_dir / "images",
             self.neighbours,
             self._ask,
             self.clock,
-            f"http://{settings.host}:{settings.port}",
+            settings.url,
         )
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.functions = Functions(
@@ -159,6 +169,7 @@ class House:
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
         """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
+        tls = server_context(settings)
         bound = _bind(settings)
         settings = dataclasses.replace(settings, port=bound.getsockname()[1])
         house = cls(settings)
@@ -199,13 +210,12 @@ class House:
         stack.push_async_callback(house._outside.stop)
         _calm_the_collector()
         bound.listen(2048)
-        await house._outside.start_on(bound)
+        await house._outside.start_on(bound, tls)
         return house
 
     @property
     def url(self) -> str:
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-        return f"http://{host}:{self.settings.port}"
+        return self.settings.url
 
     async def handle(self, request: Request) -> Response:
         """A request from outside: Lambay's own pages, or the AWS API."""
@@ -270,6 +280,8 @@ class House:
             spec.role_arn, source_arn=spec.function_arn.removesuffix(f":{spec.version}"), region=spec.region
         ):
             raise AWSError("AccessDeniedException", CANNOT_ASSUME, status=403, Type="User")
+        if spec.kms_key:
+            await self._environment_keys.check(spec.kms_key, spec.role_arn, region=spec.region)
         issued = await self.identity.issue_session(spec.role_arn, spec.function_name, _SESSION_SECONDS)
         return Credentials(
             access_key_id=issued.access_key_id,

@@ -6,7 +6,7 @@ S3, SQS, SNS and KMS. Resources of other services are not told: None, see `State
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -47,13 +47,33 @@ def needs(route: Route, call: Call, request: Request) -> tuple[Need, ...]:
     if source is not None:
         copied = unquote(source).partition("?")[0].removeprefix("/")
         return own, Need("s3:GetObject", (f"arn:aws:s3:::{copied}",), keys)
-    role = input.get("Role") if (route.service, route.operation_name) in _PASS_ROLES else None
-    if not isinstance(role, str):
-        return (own,)
-    return own, Need("iam:PassRole", (role,), {**keys, "iam:PassedToService": "lambda.amazonaws.com"})
+    if (route.service, route.operation_name) in _FUNCTIONS:
+        return own, *_for_function(input, keys)
+    if (route.service, route.operation_name) == ("efs", "CreateFileSystem") and input.get("KmsKeyId"):
+        key = _kms("DescribeKey", call, {"KeyId": input["KmsKeyId"]})
+        return own, Need("kms:DescribeKey", (key,), keys), Need("kms:CreateGrant", (key,), keys)
+    return (own,)
 
 
-_PASS_ROLES = frozenset({("lambda", "CreateFunction"), ("lambda", "UpdateFunctionConfiguration")})
+def _for_function(input: Input, keys: Mapping[str, Any]) -> Iterator[Need]:
+    """What a caller needs besides, because Lambda does it for him with his own rights.
+
+    Developer Guide, "Giving Lambda functions access to resources in an Amazon VPC", "Configuring file system
+    access" and "Securing Lambda environment variables".
+    """
+    role = input.get("Role")
+    if isinstance(role, str):
+        yield Need("iam:PassRole", (role,), {**keys, "iam:PassedToService": "lambda.amazonaws.com"})
+    if (input.get("VpcConfig") or {}).get("SubnetIds"):
+        for operation in ("DescribeSubnets", "DescribeSecurityGroups", "DescribeVpcs"):
+            yield Need(f"ec2:{operation}", ("*",), keys)
+    if input.get("FileSystemConfigs"):
+        yield Need("elasticfilesystem:DescribeMountTargets", (None,), keys)
+    if input.get("KMSKeyArn"):
+        yield Need("kms:CreateGrant", (str(input["KMSKeyArn"]),), keys)
+
+
+_FUNCTIONS = frozenset({("lambda", "CreateFunction"), ("lambda", "UpdateFunctionConfiguration")})
 
 
 # What follows a bucket or key in the query and makes another operation of the request.

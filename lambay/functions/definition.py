@@ -285,8 +285,11 @@ class DefinitionOperations(Operations):
         check_architecture(configuration.architecture)
         if current is None or configuration.role != current.role:
             await requirements.check_role(configuration.role, name.arn, region)
-        if current is None or configuration.kms_key_arn != current.kms_key_arn:
-            await requirements.check_key(configuration.kms_key_arn, account, region)
+        if current is None or (configuration.kms_key_arn, configuration.role) != (
+            current.kms_key_arn,
+            current.role,
+        ):
+            await requirements.check_key(configuration.kms_key_arn, configuration.role, account, region)
         if input.get("Layers") is not None:
             layers = self._layers(input["Layers"], name)
             configuration = msgspec.structs.replace(configuration, layers=layers)

@@ -166,6 +166,7 @@ class Invoker:
             role_arn=configuration.role,
             ephemeral_mb=configuration.ephemeral_storage,
             variables=dict(configuration.environment or {}),
+            kms_key=configuration.kms_key_arn if configuration.environment else "",
             log_group=levels.group,
             log_format=levels.log_format,
             application_log_level=levels.application_level or None,

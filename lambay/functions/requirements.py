@@ -9,6 +9,7 @@ from lambay.functions.errors import invalid
 from lambay.functions.ports import Access, FileSystems, Neighbours, Network, Subnet
 from lambay.functions.records import Configuration, Vpc
 
+_GRANT = "AWSLambda-environment-variables"
 CANNOT_ASSUME = "The role defined for the function cannot be assumed by Lambda."
 
 
@@ -60,11 +61,19 @@ class Requirements:
                 f"{service.upper()}"
             )
 
-    async def check_key(self, key: str, account: str, region: str) -> None:
+    async def check_key(self, key: str, role: str, account: str, region: str) -> None:
+        """The key can be used, and the role has a grant to decrypt with it, as Lambda gives it one."""
         if not key:
             return
+        grant = {"KeyId": key, "GranteePrincipal": role, "Operations": ["Decrypt"], "Name": _GRANT}
         try:
-            await self._neighbours.call("kms", "DescribeKey", {"KeyId": key}, account=account, region=region)
+            found = await self._neighbours.call(
+                "kms", "DescribeKey", {"KeyId": key}, account=account, region=region
+            )
+            state = found["KeyMetadata"]["KeyState"] if found else "Enabled"
+            if state != "Enabled":
+                raise AWSError("KMSInvalidStateException", f"{key} is {state}")
+            await self._neighbours.call("kms", "CreateGrant", grant, account=account, region=region)
         except AWSError as error:
             raise invalid(f"KMSKeyArn: {key}: {error.code}: {error.message}") from None
 

@@ -5,7 +5,7 @@ service is known here.
 """
 
 from lambay.identity.authentication import Identity
-from lambay.identity.keys import Keys
+from lambay.identity.keys import EnvironmentKeys, Keys
 from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
 from lambay.identity.resource_policies import PoliciesByService
@@ -17,6 +17,7 @@ __all__ = [
     "AccessKey",
     "Attachments",
     "Credentials",
+    "EnvironmentKeys",
     "IamRecords",
     "Identity",
     "Keys",

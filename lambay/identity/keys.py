@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lambay.aws import Arn, AWSError
+from lambay.identity.service_access import ServiceAccess
 
 ENABLED = "Enabled"
 MISSING = "missing"
@@ -50,3 +51,56 @@ class Keys:
         if generation == self._generation:
             self._known[key] = state
         return state
+
+    async def granted(self, key: str, principal_arn: str, operation: str) -> bool:
+        """Whether a grant lets the principal do `operation` (`Decrypt`) with the key, whatever policies say."""
+        named = Arn.parse(key)
+        answer = await self._neighbours.call(
+            "kms", "ListGrants", {"KeyId": key}, account=named.account, region=named.region
+        )
+        return any(
+            grant["GranteePrincipal"] == principal_arn and operation in grant["Operations"]
+            for grant in answer["Grants"]
+        )
+
+
+class EnvironmentKeys:
+    """The keys of functions' environment variables, which Lambda decrypts as the function's role.
+
+    Developer Guide, "Securing Lambda environment variables"; the errors are those of Invoke.
+    """
+
+    def __init__(self, keys: Keys, access: ServiceAccess) -> None:
+        self._keys = keys
+        self._access = access
+
+    async def check(self, key: str, role_arn: str, *, region: str) -> None:
+        """Raises AWSError unless the role can decrypt with the key now."""
+        state = await self._keys.state(key)
+        if state == MISSING:
+            raise _undecrypted("KMSNotFoundException", "the KMS key was not found", key)
+        if state == "Disabled":
+            raise _undecrypted("KMSDisabledException", "the KMS key used is disabled", key)
+        if state != ENABLED:
+            raise _undecrypted(
+                "KMSInvalidStateException", "the KMS key used is in an invalid state for Decrypt", key
+            )
+        if await self._keys.granted(key, role_arn, "Decrypt"):
+            return
+        lacking = await self._access.lacking(role_arn, "kms:Decrypt", key, region=region)
+        if lacking:
+            raise _undecrypted(
+                "KMSAccessDeniedException",
+                "KMS access was denied",
+                key,
+                f" KMS Exception: AccessDeniedException KMS Message: {lacking}",
+            )
+
+
+def _undecrypted(code: str, why: str, key: str, more: str = "") -> AWSError:
+    return AWSError(
+        code,
+        f"Lambda was unable to decrypt the environment variables because {why}. Please check the function's KMS "
+        f"key settings.{more} ({key})",
+        Type="Server",
+    )

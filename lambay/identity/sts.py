@@ -1,11 +1,12 @@
 """The Security Token Service: who am I, and temporary credentials.
 
 Follows the AWS STS API Reference. Sessions are sealed tokens (see `sessions`), so they outlive restarts.
-Federation with SAML and OpenID Connect providers is not implemented.
+Tokens of SAML and OpenID Connect providers are refused: there is nobody here to verify them.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -99,6 +100,52 @@ class SecurityTokens(Service):
         if source_identity is not None:
             output["SourceIdentity"] = source_identity
         return output
+
+    async def assume_role_with_web_identity(self, call: Call, input: Input) -> Output:
+        """Always refused: Lambay speaks to no identity provider, so it has no key that a token could prove itself by.
+
+        The refusal is AWS's for a token of that kind: unreadable, of a provider that IAM does not have, or of
+        one whose keys cannot be had.
+        """
+        _role_arn(input["RoleArn"])
+        issuer = _issuer(input["WebIdentityToken"])
+        if issuer is None:
+            raise AWSError(
+                "InvalidIdentityToken",
+                "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)",
+                status=400,
+            )
+        account = Arn.parse(input["RoleArn"]).account
+        if not await self._iam.identity_provider("oidc-provider", issuer, account):
+            raise AWSError(
+                "InvalidIdentityToken",
+                f"No OpenIDConnect provider found in your account for https://{issuer}",
+                status=400,
+            )
+        raise AWSError(
+            "IDPCommunicationError",
+            f"Couldn't retrieve verification key from your identity provider https://{issuer}: Lambay speaks to none",
+            status=400,
+        )
+
+    async def assume_role_with_saml(self, call: Call, input: Input) -> Output:
+        """Always refused: no assertion is ever verified here."""
+        _role_arn(input["RoleArn"])
+        provider = input["PrincipalArn"]
+        try:
+            named = Arn.parse(provider)
+        except ValueError:
+            raise _validation(f"{provider} is invalid") from None
+        kind, _, name = named.resource.partition("/")
+        if kind != "saml-provider" or not await self._iam.identity_provider(kind, name, named.account):
+            raise AWSError(
+                "InvalidIdentityToken", f"Specified provider doesn't exist: {provider}", status=400
+            )
+        raise AWSError(
+            "InvalidIdentityToken",
+            f"Response signature invalid: Lambay verifies no assertions of {provider}",
+            status=400,
+        )
 
     async def get_session_token(self, call: Call, input: Input) -> Output:
         _refuse_multi_factor(input)
@@ -255,6 +302,18 @@ def _role_arn(text: str) -> str:
     if parsed.service != "iam" or not parsed.resource.startswith("role/"):
         raise _validation(f"{text} is invalid")
     return text
+
+
+def _issuer(token: str) -> str | None:
+    """The issuer that a JSON Web Token claims, without its scheme; None where it is no such token."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return str(claims["iss"]).removeprefix("https://").rstrip("/")
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _role_duration(given: int | None, longest: int, chained_from: Session | None) -> int:

@@ -98,6 +98,17 @@ class IamRecords:
             return None
         return attached.to(iam_backends[account][DEFAULT_PARTITION], user_or_role_arn)
 
+    async def identity_provider(self, kind: str, name: str, account: str) -> bool:
+        """Whether the account has a `saml-provider` or `oidc-provider` of that name."""
+        await self._ready()
+        from moto.iam.models import iam_backends
+
+        if account not in list(iam_backends):
+            return False
+        iam = iam_backends[account][DEFAULT_PARTITION]
+        providers = iam.saml_providers if kind == "saml-provider" else iam.open_id_providers
+        return any(each.arn.endswith(f":{kind}/{name}") for each in providers.values())
+
     async def managed_policy(self, policy_arn: str, account: str) -> NamedDocument | None:
         """The default version of a managed policy of `account` or of AWS, None where there is none."""
         await self._ready()

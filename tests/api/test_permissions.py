@@ -273,6 +273,38 @@ async def test_whoever_hands_a_role_over_must_be_allowed_to() -> None:
     assert hand_over.keys["iam:PassedToService"] == "lambda.amazonaws.com"
 
 
+async def test_whoever_makes_a_function_in_a_vpc_may_look_at_what_it_needs() -> None:
+    key = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/k"
+    point = f"{EFS}:access-point/{FSAP}"
+    body = {
+        "VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]},
+        "FileSystemConfigs": [{"Arn": point, "LocalMountPath": "/mnt/efs"}],
+        "KMSKeyArn": key,
+    }
+    asked = request("lambda", "PUT", "/2015-03-31/functions/f/configuration", body)
+    assert (await needed(asked))[1:] == [
+        ("ec2:DescribeSubnets", ("*",)),
+        ("ec2:DescribeSecurityGroups", ("*",)),
+        ("ec2:DescribeVpcs", ("*",)),
+        ("elasticfilesystem:DescribeMountTargets", (None,)),
+        ("kms:CreateGrant", (key,)),
+    ]
+
+
+async def test_whoever_encrypts_a_file_system_may_use_the_key() -> None:
+    body = {"CreationToken": "a", "Encrypted": True, "KmsKeyId": "alias/a"}
+    asked = request("elasticfilesystem", "POST", "/2015-02-01/file-systems", body)
+    alias = f"arn:aws:kms:eu-west-1:{ACCOUNT}:alias/a"
+    assert (await needed(asked))[1:] == [("kms:DescribeKey", (alias,)), ("kms:CreateGrant", (alias,))]
+
+
+@pytest.mark.parametrize("key", ["k", "alias/a"])
+async def test_keys_are_named_as_kms_names_them(key: str) -> None:
+    asked = request("kms", "POST", "/", {"KeyId": key}, **{"x-amz-target": "TrentService.Encrypt"})
+    named = key if key.startswith("alias/") else f"key/{key}"
+    assert await needed(asked) == [("kms:Encrypt", (f"arn:aws:kms:eu-west-1:{ACCOUNT}:{named}",))]
+
+
 async def test_input_that_breaks_the_model_is_refused_at_once() -> None:
     with pytest.raises(AWSError):
         await needed(request("lambda", "POST", "/2015-03-31/functions", {"FunctionName": 7}))

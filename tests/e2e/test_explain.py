@@ -413,3 +413,55 @@ def test_people_read_it_too(app: Application) -> None:
     assert told.stdout.splitlines()[0] == app.access_point
     missing = app.server.cli("explain", "nobody", check=False)
     assert (missing.returncode, "Function not found" in missing.stderr) == (1, True)
+
+
+def test_environment_variables_want_their_key(app: Application) -> None:
+    kms, lambda_ = app.server.boto("kms"), app.deploy.lambda_
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+
+    def renewed(**settings: Any) -> None:
+        """Environments of their own for what comes."""
+        lambda_.update_function_configuration(FunctionName=app.function, **settings)
+        lambda_.get_waiter("function_updated_v2").wait(FunctionName=app.function, WaiterConfig={"Delay": 0.1})
+
+    renewed(KMSKeyArn=key, Environment={"Variables": {"NAME": "value"}})
+    assert app.invoke() == "written"
+    renewed(Description="disabled")
+    kms.disable_key(KeyId=key)
+    code, message = app.refused()
+    assert code == "KMSDisabledException"
+    assert message.startswith(
+        "Lambda was unable to decrypt the environment variables because the KMS key used is disabled."
+    )
+    kms.schedule_key_deletion(KeyId=key)
+    assert app.refused()[0] == "KMSInvalidStateException"
+    kms.cancel_key_deletion(KeyId=key)
+    kms.enable_key(KeyId=key)
+    for grant in kms.list_grants(KeyId=key)["Grants"]:
+        assert grant["GranteePrincipal"] == app.role_arn
+        kms.revoke_grant(KeyId=key, GrantId=grant["GrantId"])
+    code, message = app.refused()
+    assert code == "KMSAccessDeniedException"
+    assert f"is not authorized to perform: kms:Decrypt on resource: {key}" in message
+    app.grant("kms:Decrypt", key)
+    assert app.invoke() == "written"
+
+
+def test_a_security_group_that_lets_nobody_in(application: Callable[[], Application]) -> None:
+    app = application()
+    ec2, efs = app.deploy.ec2, app.deploy.efs
+    vpc = app.deploy.subnet["VpcId"]
+    closed = ec2.create_security_group(GroupName=unique("closed"), Description="-", VpcId=vpc)["GroupId"]
+    target = efs.describe_mount_targets(FileSystemId=app.file_system)["MountTargets"][0]["MountTargetId"]
+    efs.modify_mount_target_security_groups(MountTargetId=target, SecurityGroups=[closed])
+    app.create()
+    code, message = app.refused()
+    cause = app.cause()
+    assert (code, cause in message) == ("EFSMountTimeoutException", True)
+    assert f"security group {closed} of mount target {target} has no inbound rule for TCP 2049" in cause
+    assert cause in app.logged()
+    nfs = {"IpProtocol": "tcp", "FromPort": 2049, "ToPort": 2049}
+    group = {"UserIdGroupPairs": [{"GroupId": app.deploy.group}]}
+    ec2.authorize_security_group_ingress(GroupId=closed, IpPermissions=[{**nfs, **group}])
+    assert app.invoke() == "written"
+    assert app.cause() == ""

@@ -53,6 +53,7 @@ class Records:
     roles: dict[str, RoleRecord] = field(default_factory=dict)
     attached: dict[str, Attached] = field(default_factory=dict)
     managed: dict[str, str] = field(default_factory=dict)
+    providers: set[str] = field(default_factory=set)
 
     async def access_key(self, access_key_id: str) -> Key | None:
         return self.keys.get(access_key_id)
@@ -62,6 +63,9 @@ class Records:
 
     async def attachments(self, user_or_role_arn: str) -> Attached | None:
         return self.attached.get(user_or_role_arn)
+
+    async def identity_provider(self, kind: str, name: str, account: str) -> bool:
+        return f"{kind}/{name}" in self.providers
 
     async def managed_policy(self, policy_arn: str, account: str) -> tuple[str, str] | None:
         text = self.managed.get(policy_arn)
@@ -77,7 +81,7 @@ class Records:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(account=ACCOUNT)
+    return Settings(account=ACCOUNT, iam="off")
 
 
 @pytest.fixture

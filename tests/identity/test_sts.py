@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import timedelta
 
@@ -245,3 +246,49 @@ async def test_authorization_messages_are_decoded_and_foreign_ones_refused(sts, 
     for foreign in ("abc", token):
         error = await refused(sts.decode_authorization_message(call(), {"EncodedMessage": foreign}))
         assert error.code == "InvalidAuthorizationMessageException"
+
+
+def web_token(**claims: str) -> str:
+    header, body = (
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+        for part in ({"alg": "RS256"}, claims)
+    )
+    return f"{header}.{body}.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "text"),
+    [
+        ("no token", "InvalidIdentityToken", "not a valid JWT"),
+        ("a.b.c", "InvalidIdentityToken", "not a valid JWT"),
+        (web_token(sub="ann"), "InvalidIdentityToken", "not a valid JWT"),
+        (
+            web_token(iss="https://elsewhere.example"),
+            "InvalidIdentityToken",
+            "No OpenIDConnect provider found",
+        ),
+        (web_token(iss="https://id.example"), "IDPCommunicationError", "Couldn't retrieve verification key"),
+    ],
+)
+async def test_no_web_identity_is_believed(sts, records, token, code, text):
+    records.providers.add("oidc-provider/id.example")
+    role = records.add_role("r", {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/id.example"})
+    given = {"RoleArn": role.arn, "RoleSessionName": "me", "WebIdentityToken": token}
+    error = await refused(sts.assume_role_with_web_identity(call(), given))
+    assert (error.code, text in error.message) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("provider", "text"),
+    [
+        (f"arn:aws:iam::{ACCOUNT}:saml-provider/here", "Response signature invalid"),
+        (f"arn:aws:iam::{ACCOUNT}:saml-provider/gone", "Specified provider doesn't exist"),
+        (f"arn:aws:iam::{ACCOUNT}:role/here", "Specified provider doesn't exist"),
+    ],
+)
+async def test_no_saml_assertion_is_believed(sts, records, provider, text):
+    records.providers.add("saml-provider/here")
+    role = records.add_role("r", {"Federated": provider})
+    given = {"RoleArn": role.arn, "PrincipalArn": provider, "SAMLAssertion": "PHNhbWw+"}
+    error = await refused(sts.assume_role_with_saml(call(), given))
+    assert (error.code, text in error.message) == ("InvalidIdentityToken", True)
