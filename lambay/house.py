@@ -43,7 +43,22 @@ from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network, Wires
 from lambay.nfs import Exports
-from lambay.observe import AlarmActions, Alarms, CloudWatch, FunctionActivity, Live, Logs, Metrics, Publisher
+from lambay.observe import (
+    AlarmActions,
+    Alarms,
+    Billing,
+    Charges,
+    CloudWatch,
+    FunctionActivity,
+    Live,
+    Logs,
+    Metrics,
+    NatGateways,
+    Prices,
+    PrometheusPage,
+    ProvisionedUsage,
+    Publisher,
+)
 from lambay.own_pages import OwnPages
 from lambay.registry import Registry
 from lambay.runtime import ENDPOINT_PORT, Credentials, EnvironmentSpec, LocalFleet
@@ -117,6 +132,9 @@ class House:
         self.alarms = Alarms(self.store, self.metrics, self.clock, actions, self.publisher.catch_up)
         self.cloudwatch = CloudWatch(self.store, self.metrics, self.alarms, self.clock)
         self.live = Live(self.publisher, self.activity, self.file_systems, self.fleet, self.clock)
+        self.prometheus = PrometheusPage(self.publisher, self.activity, self.file_systems, self.fleet)
+        self.publisher.also(ProvisionedUsage(self.fleet))
+        self.billing = self._billing(settings)
         self.neighbours.on_change("kms", keys.changed)
         for service in ("iam", "kms"):
             self.neighbours.on_change(service, self.mount_permits.changed)
@@ -166,6 +184,18 @@ class House:
         self._outside = Listener(self.handle)
         self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES)
 
+    def _billing(self, settings: Settings) -> Billing:
+        prices = Prices.load(settings.data_dir / "prices.json")
+        gateways = NatGateways(
+            self.neighbours, lambda: self.neighbours.status().loaded, settings.account, settings.region
+        )
+        charges = Charges(self.metrics, self.file_systems, gateways, prices, self.clock)
+        # AWS keeps its billing metrics in us-east-1; here they are in the default Region as well.
+        regions = {"us-east-1", settings.region}
+        return Billing(
+            self.metrics, charges, prices, self.clock, account=settings.account, regions=regions
+        )
+
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
         """A serving house; leaving `stack` stops it. Raises what a part raises that cannot start."""
@@ -202,6 +232,8 @@ class House:
         stack.push_async_callback(house.logs.settle)
         stack.push_async_callback(house.alarms.stop)
         await house.alarms.start()
+        stack.push_async_callback(house.billing.stop)
+        await house.billing.start()
         house.registry.start()
         stack.push_async_callback(house.deployments.stop)
         await house.deployments.start()

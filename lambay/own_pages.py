@@ -37,6 +37,7 @@ class OwnPages:
         self._open: list[tuple[str, str, Page]] = [
             ("GET", "/_lambay/health", self._health),
             ("GET", "/_lambay/status", self._status),
+            ("GET", "/_lambay/metrics", house.prometheus.page),
             ("POST", "/_lambay/reset", self._reset),
             ("GET", "/_lambay/code/", house.functions.handle_code),
             ("GET", "/_lambay/console", house.console.handle),
@@ -51,6 +52,7 @@ class OwnPages:
             ("GET", "/_lambay/network", self._network),
             ("POST", "/_lambay/zones/", self._zone),
             ("GET", "/_lambay/live", self._live),
+            ("GET", "/_lambay/costs", house.billing.page),
             ("GET", "/_lambay/map", house.topology.handle),
             ("GET", "/_lambay/files/", house.files.handle),
             ("PUT", "/_lambay/files/", house.files.handle),

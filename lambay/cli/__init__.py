@@ -6,10 +6,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lambay.cli import deploy, destroy, explain, fs, invoke, logs, status, top, up, validate, version, zone
+from lambay.cli import (
+    costs,
+    deploy,
+    destroy,
+    explain,
+    fs,
+    invoke,
+    logs,
+    status,
+    top,
+    up,
+    validate,
+    version,
+    zone,
+)
 from lambay.cli.endpoint import CommandError
 
-_VERBS = (up, status, top, invoke, logs, explain, fs, deploy, destroy, validate, version, zone)
+_VERBS = (up, status, top, costs, invoke, logs, explain, fs, deploy, destroy, validate, version, zone)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

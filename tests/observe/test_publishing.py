@@ -33,6 +33,7 @@ class Volume:
     account: str = ACCOUNT
     region: str = REGION
     throughput_mode: str = "bursting"
+    created: float = 0.0
     provisioned_mibps: float | None = None
     zone: str | None = None
     tags: dict[str, str] = field(default_factory=dict)

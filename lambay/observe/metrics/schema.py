@@ -186,6 +186,18 @@ def metrics_of(
         yield Metric(account, region, found[0], found[1], parse_dimensions(found[2]))
 
 
+def metrics_everywhere(connection: sqlite3.Connection, namespace: str, name: str, since: int) -> list[Metric]:
+    """The metrics of a name in every account and Region that had data since then."""
+    rows = connection.execute(
+        "SELECT DISTINCT account, region, dimensions FROM series "
+        "WHERE namespace = ? AND name = ? AND last_at + ? > ?",
+        (namespace, name, _LAST_AT_STEP, since),
+    )
+    return [
+        Metric(account, region, namespace, name, parse_dimensions(text)) for account, region, text in rows
+    ]
+
+
 def read(
     connection: sqlite3.Connection, series: int, start: int, end: int, coarsest: int, *, detail: bool
 ) -> Iterator[tuple[int, Point]]:

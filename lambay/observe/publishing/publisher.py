@@ -41,12 +41,18 @@ class Publisher:
         self._traffic = FileSystemTraffic()
         self._minute = int(clock.time()) // 60
         self._storage_due = 0.0
+        self._published = clock.time()
         self._sampling: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
         self.stats: Stats | None = None
         self.sampled = asyncio.Event()
         """Set at the next look, and replaced by another one then."""
         self._listeners: list[Callable[[], None]] = []
+        self._further: list[Callable[[int, float], list[Datum]]] = []
+
+    def also(self, further: Callable[[int, float], list[Datum]]) -> None:
+        """Put what `further` gives as well, for the minute beginning then and of so many seconds."""
+        self._further.append(further)
 
     def on_sample(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after each look at fsd."""
@@ -99,6 +105,9 @@ class Publisher:
                 data = self._traffic.take(self._minute * 60, state_at, volumes, watched)
                 data += self._activity.take(before=None if all_of_it else minute)
                 data += await self._storage(now, state_at)
+                for further in self._further:
+                    data += further(state_at, min(60.0, max(0.0, now - self._published)))
+                self._published = now
                 self._minute = minute
                 await self._metrics.put(data)
             for listener in self._listeners:
