@@ -37,7 +37,11 @@ class Version(ResourceType):
         arn, version = made["FunctionArn"], made["Version"]
         if "ProvisionedConcurrencyConfig" in properties:
             config = properties["ProvisionedConcurrencyConfig"]
-            await _provisioned(at, properties["FunctionName"], version, config)
+            try:
+                await _provisioned(at, properties["FunctionName"], version, config)
+            except AWSError:
+                await self.delete(at, arn, properties)
+                raise
         return Made(arn, {"FunctionArn": arn, "Version": version})
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
@@ -78,6 +82,13 @@ class Alias(ResourceType):
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("lambda", "DeleteAlias", **take(properties, "FunctionName", "Name")))
+
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        try:
+            found = await at.call("lambda", "GetAlias", **take(properties, "FunctionName", "Name"))
+        except AWSError:
+            return ()
+        return [found["AliasArn"]]
 
 
 async def _shift(at: At, properties: Properties, before: Properties, rolling: Properties) -> None:
@@ -285,7 +296,9 @@ class ProvisionedConcurrencyConfig(ResourceType):
         function, _, qualifier = id.rpartition(":")
         await _provisioned(at, function, qualifier, None)
         if "Qualifier" not in properties:
-            await gone(at.call("lambda", "DeleteFunction", FunctionName=function, Qualifier=qualifier))
+            # PublishVersion gives the last version where nothing changed since: it may be in an alias's use.
+            version = at.call("lambda", "DeleteFunction", FunctionName=function, Qualifier=qualifier)
+            await gone(version, "ResourceConflictException")
 
 
 TYPES: tuple[ResourceType, ...] = (
