@@ -332,6 +332,16 @@ impl DescriptorCache {
         }
     }
 
+    /// The disk is full: files without a name are not kept for anybody.
+    pub fn let_nameless_go(&self) {
+        let mut nameless = self.nameless.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *nameless);
+        drop(nameless);
+        for inode in all.iter().filter_map(Weak::upgrade) {
+            inode.let_go();
+        }
+    }
+
     /// The process runs out of descriptors: closes all that no client has open, and keeps fewer for a while.
     pub fn empty(&self) {
         let all = {
@@ -453,6 +463,18 @@ mod tests {
             open() > 0,
             "what has no handle stays open as long as it is known"
         );
+    }
+
+    #[test]
+    fn what_has_no_name_is_kept_until_its_space_is_wanted() {
+        let cache = DescriptorCache::new(50);
+        let handle = Handle::from_parts(1, &[7; 8]).expect("a handle");
+        let null = OwnedFd::from(std::fs::File::open("/dev/null").expect("/dev/null"));
+        let small = Arc::new(Inode::new(2, Key::Handle(handle), Some(Arc::new(null))));
+        cache.bury(&small, 4096);
+        assert!(small.state().fd.is_some());
+        cache.let_nameless_go();
+        assert!(small.state().fd.is_none());
     }
 
     #[test]

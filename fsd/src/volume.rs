@@ -136,6 +136,17 @@ impl Volume {
         self.inodes.len()
     }
 
+    /// Does `act`, which takes up space; when there is none left, once more without what removed files still hold for speed.
+    pub fn with_space<T>(&self, act: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match act() {
+            Err(Errno(libc::ENOSPC | libc::EDQUOT)) => {
+                self.descriptors.let_nameless_go();
+                act()
+            }
+            other => other,
+        }
+    }
+
     /// Does `act`, which opens something; when descriptors have run out, once more without those kept for speed.
     pub fn with_descriptors<T>(&self, act: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match act() {

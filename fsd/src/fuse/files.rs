@@ -166,7 +166,8 @@ pub fn create(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
         loop {
             let create = || file::open_at(dir.as_raw_fd(), name, create, argument.mode & 0o7777);
             if mount.may_change().is_ok() {
-                match mount.volume.with_descriptors(create) {
+                let create = || mount.volume.with_descriptors(create);
+                match mount.volume.with_space(create) {
                     Ok(fd) => break (fd, None),
                     Err(Errno(libc::EEXIST)) if !exclusive => {}
                     Err(errno) => return Err(errno),
@@ -256,12 +257,13 @@ pub fn write(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
     let bytes = request.buffer.get(..size).ok_or(Errno(libc::EINVAL))?;
     let raw = open.fd.as_raw_fd();
     let written = if argument.flags as i32 & libc::O_APPEND != 0 {
-        file::append(raw, bytes)?
+        mount.volume.with_space(|| file::append(raw, bytes))?
     } else {
         if argument.offset.saturating_add(size as u64) > LARGEST_FILE {
             return Err(Errno(libc::EFBIG));
         }
-        file::write_at(raw, bytes, argument.offset)?
+        let write = || file::write_at(raw, bytes, argument.offset);
+        mount.volume.with_space(write)?
     };
     if argument.write_flags & WRITE_KILL_SUIDGID != 0 {
         session.kill_privileges(raw)?;
@@ -347,12 +349,14 @@ pub fn fallocate(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
         }
         mount.identity().assume()?;
         let raw = open.fd.as_raw_fd();
-        file::allocate(
-            raw,
-            argument.mode as i32,
-            argument.offset as i64,
-            argument.length as i64,
-        )?;
+        mount.volume.with_space(|| {
+            file::allocate(
+                raw,
+                argument.mode as i32,
+                argument.offset as i64,
+                argument.length as i64,
+            )
+        })?;
         mount.volume.settle(&open.inode, raw, false);
         spreading::note(&open.inode);
         mount.volume.attributes_changed(&open.inode, mount.number);

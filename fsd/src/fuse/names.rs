@@ -104,7 +104,9 @@ pub fn mkdir(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
     make(session, request, |request, inode, parent| {
         let argument: MkdirIn = request.argument()?;
         session.mount.volume.admit_directory(inode, parent)?;
-        file::make_dir(parent, request.name()?, argument.mode & 0o7777)
+        let name = request.name()?;
+        let volume = &session.mount.volume;
+        volume.with_space(|| file::make_dir(parent, name, argument.mode & 0o7777))
     })
 }
 
@@ -115,7 +117,11 @@ pub fn mknod(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
             // "Block devices, character devices" are among what EFS does not support.
             // <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
             libc::S_IFBLK | libc::S_IFCHR => Err(Errno(libc::EPERM)),
-            _ => file::make_node(parent, request.name()?, argument.mode),
+            _ => {
+                let name = request.name()?;
+                let volume = &session.mount.volume;
+                volume.with_space(|| file::make_node(parent, name, argument.mode))
+            }
         }
     })
 }
@@ -126,7 +132,8 @@ pub fn symlink(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
         if target.to_bytes().len() > LONGEST_LINK {
             return Err(Errno(libc::ENAMETOOLONG));
         }
-        file::make_symlink(parent, name, target)
+        let volume = &session.mount.volume;
+        volume.with_space(|| file::make_symlink(parent, name, target))
     })
 }
 
