@@ -42,11 +42,12 @@ class Console:
         self._files |= {f"library/{name}": libraries / path for name, path in packages.LIBRARIES.items()}
         imports = {name: f"{PATH}/library/{file}" for name, file in _IMPORTS.items()}
         self._import_map = json.dumps({"imports": imports})
-        digest = base64.b64encode(hashlib.sha256(self._import_map.encode()).digest()).decode()
+        self._start = (_STATIC / "start.js").read_text()
+        inline = " ".join(map(_source, (self._import_map, self._start)))
         self._headers = {
             "cache-control": "no-cache",
             "content-security-policy": (
-                f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; "
+                f"default-src 'none'; script-src 'self' {inline}; style-src 'self'; "
                 "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
                 "frame-ancestors 'none'"
             ),
@@ -74,4 +75,10 @@ class Console:
         if not packages.built():
             return Response(HTTPStatus.SERVICE_UNAVAILABLE, headers, _NOT_INSTALLED)
         page = (_STATIC / "console.html").read_text()
-        return Response(HTTPStatus.OK, headers, page.replace("{{import map}}", self._import_map).encode())
+        page = page.replace("{{import map}}", self._import_map).replace("{{start}}", self._start)
+        return Response(HTTPStatus.OK, headers, page.encode())
+
+
+def _source(script: str) -> str:
+    """How a Content-Security-Policy admits a script within the page."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -58,4 +58,3 @@ def build() -> None:
 
 def _fingerprint() -> str:
     return hashlib.sha256(b"\n".join((_HERE / name).read_bytes() for name in _PINS)).hexdigest()
-

@@ -50,17 +50,22 @@ export function setRegion(name) {
   sessionStorage.setItem(KEY, JSON.stringify(signedIn));
 }
 
-async function send(service, path, init = {}) {
+async function send(service, path, { repeatable, ...init } = {}) {
   const { accessKeyId, secretAccessKey, sessionToken } = signedIn;
   const client = new AwsClient({
     accessKeyId, secretAccessKey, sessionToken, service, region: region(), retries: 0,
   });
+  const link = new URL(path, location.origin).href;
   let response;
-  try {
-    response = await client.fetch(new URL(path, location.origin).href, init);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "Unreachable", "The server does not answer.");
+  // What only reads is asked again when the host's networks change under the browser.
+  for (let tries = repeatable || !init.method ? 3 : 1; !response; tries--) {
+    try {
+      response = await client.fetch(link, init);
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      if (tries === 1) throw new ApiError(0, "Unreachable", "The server does not answer.");
+      await new Promise((done) => setTimeout(done, 300));
+    }
   }
   if (!response.ok) throw await failure(response);
   return response;
@@ -85,13 +90,15 @@ async function failure(response) {
 async function query(service, version, action, parameters = {}) {
   const body = new URLSearchParams({ Action: action, Version: version, ...parameters }).toString();
   const headers = { "content-type": "application/x-www-form-urlencoded" };
-  const response = await send(service, "/", { method: "POST", headers, body });
+  const response = await send(service, "/", { method: "POST", headers, body, repeatable: true });
   return new DOMParser().parseFromString(await response.text(), "text/xml");
 }
 
 async function json(service, target, input) {
   const headers = { "content-type": "application/x-amz-json-1.0", "x-amz-target": target };
-  const response = await send(service, "/", { method: "POST", headers, body: JSON.stringify(input) });
+  const response = await send(service, "/", {
+    method: "POST", headers, body: JSON.stringify(input), repeatable: true,
+  });
   return response.json();
 }
 

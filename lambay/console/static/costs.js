@@ -18,7 +18,7 @@ export function Costs() {
           ["Service", (row) => row.service],
           ["Resource", (row) => html`<code>${row.resource}</code>`],
           ["For", (row) => row.usage],
-          ["Quantity", (row) => `${Number(row.quantity.toPrecision(4))} ${row.unit}`, "number"],
+          ["Quantity", (row) => `${row.quantity > 0 && row.quantity < 0.0001 ? "< 0.0001" : Number(row.quantity.toPrecision(4))} ${row.unit}`, "number"],
           ["Amount", (row) => dollars(row.amount), "number"],
         ]} />
     <//>`;
