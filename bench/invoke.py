@@ -1,15 +1,18 @@
 """Invocations: cold with a mounted file system, warm, and many at once, beside MiniStack and a bare floor.
 
-    .venv/bin/python -m bench.invoke [--warm 1000] [--cold 15] [--peer | --no-peer]
+    .venv/bin/python -m bench.invoke [--warm 1000] [--cold 15] [--seconds 5] [--burst 100] [--peer | --no-peer]
 
-Lambay runs as users have it: IAM signatures checked, identity, locks, metering and coherence on. Its cold
-invocation includes mounting the access point; MiniStack has neither sandbox nor file system. The floor is a
-static answer of the same HTTP server.
+Lambay runs as users have it: IAM enforced, identity, quotas, locks, metering and coherence on. Its cold
+invocation includes mounting the access point over the function's network; MiniStack has neither sandbox nor file
+system. The floor is a Python process that answers the same clients with a constant; `static answer` is a page of
+Lambay's own, through its HTTP server alone. `N at once` is the time from the first of so many invocations to the
+last one's answer where every one needs a new environment, less the second that each takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import http.client
 import io
 import json
@@ -35,11 +38,15 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from lambay.settings import Settings
+
 PEER = "ministack==1.5.33"
-MEMORY = 1769
+MEMORY = (1769, 128)
 HANDLER = b"""
-import os
+import os, time
 def handler(event, context):
+    if "sleep" in event:
+        time.sleep(event["sleep"])
     return {"pid": os.getpid(), "entries": len(os.listdir("/mnt/efs")) if os.path.isdir("/mnt/efs") else None}
 """
 
@@ -50,8 +57,9 @@ class Target:
 
     name: str
     endpoint: str
-    create: Callable[[str], None]
+    create: Callable[[str, int], None]
     clients: dict[str, Any]
+    tag: str = ""
 
 
 def main() -> None:
@@ -63,42 +71,81 @@ def main() -> None:
     parser.add_argument(
         "--peer", action=argparse.BooleanOptionalAction, default=True, help=f"run {PEER} as well"
     )
+    parser.add_argument("--seconds", type=float, default=5, help="how long each throughput is measured")
+    parser.add_argument("--burst", type=int, default=100, help="environments at once; 0: none")
     options = parser.parse_args()
     rows: dict[str, dict[str, str]] = {}
     with lambay() as target:
         print(settings(target))
-        rows["Lambay"] = measure(target, options)
+        for memory in MEMORY:
+            rows[f"Lambay {memory} MB"] = measure(target, options, memory)
     if options.peer:
         with ministack() as peer:
-            rows["MiniStack"] = measure(peer, options)
+            rows["MiniStack"] = measure(peer, options, MEMORY[0])
+    with floor() as bare:
+        rows["bare floor"] = throughput(bare, "none", options)
     show(rows)
 
 
-def measure(target: Target, options: argparse.Namespace) -> dict[str, str]:
+def measure(target: Target, options: argparse.Namespace, memory: int) -> dict[str, str]:
     cold = []
     for number in range(options.cold):
-        name = f"cold-{number}"
-        target.create(name)
-        cold.append(timed(lambda name=name: invoke(target, name)))
-    target.create("warm")
-    invoke(target, "warm")
-    raw = RawClient(target.endpoint, "warm")
-    for _ in range(20):
-        raw.invoke()
-    boto = [timed(lambda: invoke(target, "warm")) for _ in range(options.warm)]
-    bare = [timed(raw.invoke) for _ in range(options.warm)]
-    floor = [timed(raw.health) for _ in range(options.warm)] if target.name == "Lambay" else []
-    return {
+        name = f"cold-{memory}-{number}"
+        target.create(name, memory)
+        cold.append(timed(functools.partial(invoke, target, name)))
+    warm = f"warm-{memory}"
+    target.create(warm, memory)
+    invoke(target, warm)
+    boto = [timed(lambda: invoke(target, warm)) for _ in range(options.warm)]
+    measured = {
         "cold p50": milliseconds(cold, 50),
         "cold p99": milliseconds(cold, 99),
         "warm boto3 p50": milliseconds(boto, 50),
         "warm boto3 p99": milliseconds(boto, 99),
+        **throughput(target, warm, options),
+    }
+    if target.tag:
+        static = RawClient(target.endpoint, warm)
+        measured["static answer p50"] = milliseconds([timed(static.health) for _ in range(options.warm)], 50)
+    if target.tag and options.burst:
+        target.create(f"burst-{memory}", memory)
+        measured[f"{options.burst} at once"] = f"{burst(target, f'burst-{memory}', options.burst):.2f} s"
+        measured["idle environment"] = f"{idle_memory(target):.1f} MiB"
+    return measured
+
+
+def throughput(target: Target, function: str, options: argparse.Namespace) -> dict[str, str]:
+    raw = RawClient(target.endpoint, function)
+    for _ in range(20):
+        raw.invoke()
+    bare = [timed(raw.invoke) for _ in range(options.warm)]
+    return {
         "warm raw p50": milliseconds(bare, 50),
         "warm raw p99": milliseconds(bare, 99),
-        "1 client/s": rate(target, 1, seconds=4),
-        "8 clients/s": rate(target, 8, seconds=6),
-        "static answer p50": milliseconds(floor, 50) if floor else "",
+        **{f"{count} clients/s": rate(target, function, count, options.seconds) for count in (1, 8, 64)},
     }
+
+
+def burst(target: Target, function: str, count: int) -> float:
+    """Seconds, beyond the one that each invocation takes, until `count` at once have been answered."""
+    clients = [RawClient(target.endpoint, function, b'{"sleep": 1}') for _ in range(count)]
+    begun = time.perf_counter()
+    for client in clients:
+        client.send()
+    for client in clients:
+        client.receive()
+    return time.perf_counter() - begun - 1.0
+
+
+def idle_memory(target: Target) -> float:
+    """What an environment's control group is charged on average, in MiB, while nothing runs in it."""
+    groups = Path("/sys/fs/cgroup")
+    usage = [
+        int(path.read_text())
+        for name in ("memory.usage_in_bytes", "memory.current")
+        for path in groups.glob(f"**/lambay-{target.tag}/slot-*/{name}")
+    ]
+    return sum(usage) / max(1, len(usage)) / (1 << 20)
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -125,35 +172,42 @@ class RawClient:
     `http.client` takes half a millisecond of processor for each request, on the cores that are measured.
     """
 
-    def __init__(self, endpoint: str, function: str) -> None:
+    def __init__(self, endpoint: str, function: str, event: bytes = b"{}") -> None:
         host, port = endpoint.removeprefix("http://").split(":")
-        self._socket = socket.create_connection((host, int(port)))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = socket.create_connection((host, int(port)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         path = f"/2015-03-31/functions/{function}/invocations"
-        request = AWSRequest("POST", endpoint + path, {"content-type": "application/json"}, b"{}")
+        request = AWSRequest("POST", endpoint + path, {"content-type": "application/json"}, event)
         SigV4Auth(Credentials("test", "test"), "lambda", "us-east-1").add_auth(request)
-        headers = {**dict(request.headers), "host": f"{host}:{port}", "content-length": "2"}
-        self._invocation = _request(f"POST {path}", headers, b"{}")
+        headers = {**dict(request.headers), "host": f"{host}:{port}", "content-length": str(len(event))}
+        self._invocation = _request(f"POST {path}", headers, event)
         self._health = _request("GET /_lambay/health", {"host": host}, b"")
 
     def invoke(self) -> None:
-        head, body = self._exchange(self._invocation)
+        self.send()
+        self.receive()
+
+    def send(self) -> None:
+        self.socket.sendall(self._invocation)
+
+    def receive(self) -> None:
+        head, body = self._answer()
         if not head.startswith(b"http/1.1 200") or b"x-amz-function-error" in head:
             raise RuntimeError(f"{head!r} {body!r}")
 
     def health(self) -> None:
-        self._exchange(self._health)
+        self.socket.sendall(self._health)
+        self._answer()
 
-    def _exchange(self, request: bytes) -> tuple[bytes, bytes]:
+    def _answer(self) -> tuple[bytes, bytes]:
         """The answer's head, in small letters, and its body."""
-        self._socket.sendall(request)
-        answer = self._socket.recv(65536)
+        answer = self.socket.recv(65536)
         while (end := answer.find(b"\r\n\r\n")) < 0:
-            answer += self._socket.recv(65536)
+            answer += self.socket.recv(65536)
         head = answer[:end].lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
         while len(answer) < end + 4 + length:
-            answer += self._socket.recv(65536)
+            answer += self.socket.recv(65536)
         return head, answer[end + 4 :]
 
 
@@ -162,13 +216,14 @@ def _request(line: str, headers: dict[str, str], body: bytes) -> bytes:
     return f"{line} HTTP/1.1\r\n{fields}\r\n".encode() + body
 
 
-def rate(target: Target, clients: int, *, seconds: float) -> str:
-    """Invocations a second by `clients` processes with a kept connection each, after every one is warm."""
-    program = [sys.executable, "-m", "bench.invoke_client", target.endpoint, "warm", str(seconds)]
-    processes = [
-        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(clients)
-    ]
+def rate(target: Target, function: str, clients: int, seconds: float) -> str:
+    """Invocations a second of `clients` kept connections, from as many processes but at most four."""
+    processes = []
+    for number in range(min(4, clients)):
+        connections = len(range(number, clients, 4))
+        program = [sys.executable, "-m", "bench.invoke_client", target.endpoint, function]
+        program += [str(seconds), str(connections)]
+        processes.append(subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for process in processes:
         assert process.stdout is not None
         process.stdout.readline()
@@ -237,13 +292,13 @@ def lambay() -> Iterator[Target]:
             made = clients(endpoint)
             settings_of_function = mounted_settings(made)
 
-            def create(name: str) -> None:
+            def create(name: str, memory: int) -> None:
                 made["lambda"].create_function(
-                    FunctionName=name, Code={"ZipFile": bundle()}, **settings_of_function
+                    FunctionName=name, Code={"ZipFile": bundle()}, MemorySize=memory, **settings_of_function
                 )
                 made["lambda"].get_waiter("function_active_v2").wait(FunctionName=name)
 
-            yield Target("Lambay", endpoint, create, made)
+            yield Target("Lambay", endpoint, create, made, Settings(data_dir=Path(directory)).tag)
 
 
 def mounted_settings(made: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +324,6 @@ def mounted_settings(made: dict[str, Any]) -> dict[str, Any]:
         "Runtime": f"python3.{sys.version_info.minor}",
         "Handler": "app.handler",
         "Role": role(made["iam"]),
-        "MemorySize": MEMORY,
         "Timeout": 30,
         "VpcConfig": {"SubnetIds": [subnet["SubnetId"]], "SecurityGroupIds": [group]},
         "FileSystemConfigs": [{"Arn": point["AccessPointArn"], "LocalMountPath": "/mnt/efs"}],
@@ -310,19 +364,27 @@ def ministack() -> Iterator[Target]:
         made = clients(endpoint)
         role_arn = role(made["iam"])
 
-        def create(name: str) -> None:
+        def create(name: str, memory: int) -> None:
             made["lambda"].create_function(
                 FunctionName=name,
                 Runtime=f"python3.{sys.version_info.minor}",
                 Handler="app.handler",
                 Role=role_arn,
-                MemorySize=MEMORY,
+                MemorySize=memory,
                 Timeout=30,
                 Code={"ZipFile": bundle()},
             )
             made["lambda"].get_waiter("function_active_v2").wait(FunctionName=name)
 
         yield Target("MiniStack", endpoint, create, made)
+
+
+@contextmanager
+def floor() -> Iterator[Target]:
+    """A Python process that answers everything with a constant."""
+    command = [sys.executable, "-m", "bench.invoke_floor"]
+    with started(command, {}, lambda line: line.startswith("floor")) as line:
+        yield Target("bare floor", line.split()[1], lambda name, memory: None, {})
 
 
 def answers(port: int) -> bool:
@@ -334,15 +396,15 @@ def settings(target: Target) -> str:
     connection = http.client.HTTPConnection(target.endpoint.removeprefix("http://"))
     connection.request("GET", "/_lambay/status")
     status = json.loads(connection.getresponse().read())
-    checked = "signatures checked, identity, locks and metering on"
-    return f"function memory {MEMORY} MB; file server {json.dumps(status['file_server'])}; {checked}"
+    checked = "IAM, identity, quotas, locks and metering on"
+    return f"file server {json.dumps(status['file_server'])}; {checked}"
 
 
 def show(rows: dict[str, dict[str, str]]) -> None:
     measures = list(next(iter(rows.values())))
-    print(f"\n{'':<20}" + "".join(f"{name:>14}" for name in rows))
+    print(f"\n{'':<20}" + "".join(f"{name:>16}" for name in rows))
     for measure_name in measures:
-        print(f"{measure_name:<20}" + "".join(f"{row[measure_name]:>14}" for row in rows.values()))
+        print(f"{measure_name:<20}" + "".join(f"{row.get(measure_name, ''):>16}" for row in rows.values()))
 
 
 if __name__ == "__main__":
