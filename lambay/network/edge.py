@@ -8,10 +8,12 @@ block and belong to the network's one thread.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 
 from lambay.network import addresses, namespaces, ruleset
+from lambay.network.cables import Edgewise
 from lambay.network.conntrack import Conntrack
 from lambay.network.links import Links
 from lambay.network.nftables import (
@@ -58,6 +60,7 @@ class Edge:
         self._links = Links(self.namespace)
         self._nftables = Nftables(self.namespace)
         self._conntrack = Conntrack(self.namespace)
+        self._cables = Edgewise(self.namespace)
         self._numbers = addresses.environments()
         self._routers: set[int] = set()
         self._allow_lan = allow_lan
@@ -70,6 +73,7 @@ class Edge:
 
     def close(self) -> None:
         self._uplink.unplug()
+        self._cables.close()
         self._conntrack.close()
         self._nftables.close()
         self._links.close()
@@ -81,16 +85,7 @@ class Edge:
         """Give the environment's namespace a link to here. It reaches nothing yet. Raises OSError."""
         cable = Cable(self._numbers.take())
         try:
-            there = Links(environment)
-            try:
-                self._links.forget(cable.link)
-                there.make_pair("eth0", cable.link, self.namespace)
-                there.raise_up("eth0", cable.address)
-                there.route("0.0.0.0/0", "eth0", addresses.GATEWAY)
-            finally:
-                there.close()
-            self._links.raise_up(cable.link)
-            self._links.route(f"{cable.address}/32", cable.link)
+            self._cables.lay(environment, cable.number, cable.link, cable.address, addresses.GATEWAY)
             table = Table(TABLE)
             table.put("own", [{"concat": [cable.link, cable.address]}])
             table.put("numbers", [[cable.address, cable.number]])
@@ -109,8 +104,9 @@ class Edge:
         self._nftables.commit(table.commands)
         # Its address will be another's, who must not go on behind the interface of this one.
         self._conntrack.forget(cable.number)
-        self._links.forget_route(f"{cable.address}/32")
-        self._links.forget(cable.link)
+        with contextlib.suppress(ProcessLookupError):
+            # Gone with the link already, where the environment's namespace has ended before.
+            self._cables.forget(cable.number, cable.address)
         self._numbers.give_back(cable.number)
 
     def join_internet(self, cable: Cable) -> None:
