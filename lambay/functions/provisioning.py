@@ -26,6 +26,7 @@ from lambay.runtime import EnvironmentFailure, EnvironmentSpec
 _log = logging.getLogger(__name__)
 
 _RECYCLE_AFTER_S = 4 * 3600
+_RETRY_AFTER_S = 60
 _AT_ONCE = 4
 
 SpecOf = Callable[[Version], Awaitable[EnvironmentSpec]]
@@ -178,8 +179,10 @@ class Provisioning:
                 _log.error("provisioned concurrency of %s: %s", pool.version.key, error)
                 pool.failure = str(error)
                 pool.filled.set()
-                return
+                await self._clock.sleep(_RETRY_AFTER_S)
+                continue
             pool.generation, pool.ready, pool._cached = fresh.generation, pool.wanted, None
+            pool.failure = ""
             pool.filled.set()
             if had:
                 await self._fleet.drain(earlier)

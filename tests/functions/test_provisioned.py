@@ -120,6 +120,18 @@ async def test_a_host_that_cannot_have_them_fails_with_the_reason(published: Wor
     assert published.fleet.lent == 0
 
 
+async def test_what_has_failed_is_tried_again_each_minute(published: World) -> None:
+    published.fleet.failure = SandboxFailure("no room for another sandbox")
+    await provision(published)
+    assert (await status(published))["Status"] == "FAILED"
+    published.fleet.failure = None
+    published.clock.advance(timedelta(minutes=1))
+    await published.until(lambda: len(published.fleet.acquired) == 2)
+    await published.until(lambda: published.fleet.lent == 0)
+    shown = await status(published)
+    assert (shown["Status"], "StatusReason" in shown) == ("READY", False)
+
+
 async def test_one_that_ended_with_its_invocation_is_replaced(published: World) -> None:
     await provision(published, count=1)
     await status(published)

@@ -58,6 +58,12 @@ class Scaled:
             **DIMENSION,
         )
 
+        async def known() -> bool:
+            targets = self.server.functions._resources.scalable_targets
+            return any(each.policies for each in targets if each.resource == self.resource)
+
+        await until(known, True)
+
     async def provisioned(self) -> int:
         found = await self.server("lambda", "list_provisioned_concurrency_configs", FunctionName=self.name)
         configs = found["ProvisionedConcurrencyConfigs"]
@@ -149,6 +155,12 @@ async def test_a_scheduled_action_sets_the_bounds_at_its_hour(server: Server) ->
         ScalableTargetAction={"MinCapacity": 3, "MaxCapacity": 4},
         **DIMENSION,
     )
+
+    async def known() -> bool:
+        targets = server.functions._resources.scalable_targets
+        return any(each.actions for each in targets if each.resource == scaled.resource)
+
+    await until(known, True)
     await scaled.minutes(3)
     assert await scaled.provisioned() == 1
     await scaled.minutes(3)
