@@ -10,6 +10,7 @@ demo: setup
 	@.venv/bin/python examples/semantic-search/demo.py
 
 test: setup
+	@scripts/guest
 	@scripts/setup-tests
 	cargo test --quiet --release --locked
 	.venv/bin/pytest

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from lambay.cli.endpoint import CommandError, add_endpoint, ask
 
@@ -72,6 +73,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     mount.add_argument("source", help="fsap-… or fs-…")
     mount.add_argument("directory", type=Path)
+    mount.add_argument(
+        "--nfs", action="store_true", help="print the command with which any Linux host mounts it by NFS"
+    )
     mount.set_defaults(run=_mount)
 
     unmount = actions.add_parser("unmount", help="undo `lambay fs mount`")
@@ -234,7 +238,15 @@ def _ask_mount(options: argparse.Namespace, source: str, directory: Path) -> str
     return str(answer["mount"])
 
 
+# What EFS recommends. https://docs.aws.amazon.com/efs/latest/ug/mounting-fs-nfs-mount-settings.html
+_NFS_OPTIONS = "vers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
+_NFS_PORT = 2049
+
+
 def _mount(options: argparse.Namespace) -> int:
+    if options.nfs:
+        print(_nfs_command(options))
+        return 0
     if not options.directory.is_dir():
         raise CommandError(f"{options.directory} is not a directory")
     _ask_mount(options, Place.parse(options.source).source, options.directory)
@@ -242,6 +254,21 @@ def _mount(options: argparse.Namespace) -> int:
         f"{options.source} is mounted on {options.directory}; undo it with: lambay fs unmount {options.directory}"
     )
     return 0
+
+
+def _nfs_command(options: argparse.Namespace) -> str:
+    place = Place.parse(options.source)
+    address = ask(options, "GET", "/_lambay/status").get("nfs")
+    if address is None:
+        raise CommandError(
+            "no NFS clients are served; start the server with `lambay up --nfs-listen ADDRESS:PORT`"
+        )
+    host, _, port = address.rpartition(":")
+    if host in ("0.0.0.0", "[::]"):
+        host = urlsplit(options.endpoint).hostname or host
+    used = _NFS_OPTIONS if int(port) == _NFS_PORT else f"{_NFS_OPTIONS},port={port}"
+    below = "" if place.path == "/" else place.path
+    return f"mount -t nfs4 -o {used} {host}:/{place.source}{below} {options.directory}"
 
 
 def _unmount(options: argparse.Namespace) -> int:

@@ -122,6 +122,11 @@ class Exports:
         self.port = listening.getsockname()[1]
         _log.info("NFS on %s", self._address)
 
+    @property
+    def address(self) -> str | None:
+        """ADDRESS:PORT of the socket that listens, None where none does."""
+        return None if self.port is None else f"{self._address.rpartition(':')[0]}:{self.port}"
+
     async def stop(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()

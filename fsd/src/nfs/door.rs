@@ -365,7 +365,8 @@ impl Door {
         let reply = self.answer(connection, record, &mut changed);
         let time = pacing::settle().filter(|time| *time > Instant::now());
         let Some(reply) = reply else {
-            connection.answered(&self.epoll);
+            // Who sends what is no call has lost the thread: nothing that follows can be trusted.
+            self.end(connection);
             return;
         };
         if time.is_none() && changed.is_empty() {

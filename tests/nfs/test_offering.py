@@ -1,0 +1,103 @@
+"""`lambay up --nfs-listen`: what EFS has is what NFS clients can mount, as its policies say."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import wire
+from .wire import Client, Connection, User, u32
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def lambay() -> Iterator[Any]:
+    from tests.e2e.arrange import Lambay
+
+    with tempfile.TemporaryDirectory() as directory:
+        server = Lambay(Path(directory) / "data", "--nfs-listen", "127.0.0.1:0")
+        yield server
+        server.stop()
+
+
+def port(lambay: Any) -> int:
+    status = json.loads(lambay.cli("status", "--json").stdout)
+    return int(status["nfs"].rpartition(":")[2])
+
+
+def available(efs: Any, file_system: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while (
+        efs.describe_file_systems(FileSystemId=file_system)["FileSystems"][0]["LifeCycleState"] != "available"
+    ):
+        assert time.monotonic() < deadline
+
+
+def eventually(act: Any, wanted: int) -> None:
+    """The file server hears of a change right after it is made, not before the call that makes it is answered."""
+    deadline = time.monotonic() + PATIENCE
+    while (status := act()) != wanted:
+        assert time.monotonic() < deadline, status
+
+
+def test_file_systems_and_access_points_come_and_go_and_policies_decide(lambay: Any) -> None:
+    efs = lambay.boto("efs")
+    file_system = efs.create_file_system(CreationToken="nfs")["FileSystemId"]
+    available(efs, file_system)
+    point = efs.create_access_point(
+        ClientToken="nfs",
+        FileSystemId=file_system,
+        PosixUser={"Uid": 1000, "Gid": 1000},
+        RootDirectory={
+            "Path": "/p",
+            "CreationInfo": {"OwnerUid": 1000, "OwnerGid": 1000, "Permissions": "755"},
+        },
+    )["AccessPointId"]
+    client = Client(Connection(port(lambay), User(0, 0)))
+    root = u32(wire.PUTROOTFH)
+
+    eventually(lambda: client.status(root, wire.lookup(point)), wire.OK)
+    client.ok(root, wire.lookup(point), wire.open_(b"o", "file", create=wire.unchecked(mode=0o600)))
+    backing = lambay.data_dir / "file-systems" / file_system
+    assert (backing / "p" / "file").stat().st_uid == 1000
+
+    def policy(*actions: str) -> None:
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"AWS": "*"},
+            "Action": [f"elasticfilesystem:{action}" for action in actions],
+            "Condition": {"Bool": {"elasticfilesystem:AccessedViaMountTarget": "true"}},
+        }
+        efs.put_file_system_policy(
+            FileSystemId=file_system, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        )
+
+    make = (root, wire.lookup(file_system), wire.create(2, "made"))
+    policy("ClientMount", "ClientRootAccess")
+    eventually(lambda: client.status(*make), wire.ROFS)
+    policy("ClientMount", "ClientWrite")
+    eventually(lambda: client.status(*make), wire.ACCES)
+    policy("ClientWrite")
+    eventually(lambda: client.status(root, wire.lookup(file_system), u32(wire.GETFH)), wire.ACCES)
+    policy("ClientMount", "ClientWrite", "ClientRootAccess")
+    eventually(lambda: client.status(*make), wire.OK)
+
+    efs.delete_access_point(AccessPointId=point)
+    eventually(lambda: client.status(root, wire.lookup(point)), wire.NOENT)
+    efs.delete_file_system(FileSystemId=file_system)
+    eventually(lambda: client.status(root, wire.lookup(file_system)), wire.NOENT)
+
+
+def test_the_command_to_mount_by_nfs(lambay: Any) -> None:
+    said = lambay.cli("fs", "mount", "--nfs", "fs-0123456789abcdef0:/models", "/mnt/shared").stdout
+    assert said == (
+        "mount -t nfs4 -o vers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport,"
+        f"port={port(lambay)} 127.0.0.1:/fs-0123456789abcdef0/models /mnt/shared\n"
+    )
