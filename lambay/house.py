@@ -300,6 +300,7 @@ class House:
             "data_dir": str(self.settings.data_dir),
             "account": self.settings.account,
             "file_server": msgspec.to_builtins(hello),
+            "nfs": self.exports.address,
             "environments": dataclasses.asdict(self.fleet.status()),
             "lambda": self.functions.summary(),
             "neighbours": dataclasses.asdict(neighbours),
