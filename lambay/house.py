@@ -35,6 +35,7 @@ from lambay.identity import (
     Keys,
     MountPermits,
     PoliciesByService,
+    RememberedRecords,
     SecurityTokens,
     ServiceAccess,
 )
@@ -80,7 +81,10 @@ class House:
         self.store = Store(settings.data_dir / "lambay.db")
         self.fsd = Fsd(settings)
         self.neighbours = Neighbours(settings.data_dir / "neighbours", settings, self.clock)
-        iam = IamRecords(self.neighbours.ready)
+        iam = RememberedRecords(IamRecords(self.neighbours.ready))
+        self._iam = iam
+        # Before all others: they ask anew for what has changed.
+        self.neighbours.on_change("iam", iam.changed)
         policies = PoliciesByService(ResourcePolicies(self.neighbours.ready))
         self.identity = Identity(self.store, iam, settings, self.clock, policies)
         self.network = Network(self.neighbours)
@@ -192,9 +196,7 @@ class House:
         charges = Charges(self.metrics, self.file_systems, gateways, prices, self.clock)
         # AWS keeps its billing metrics in us-east-1; here they are in the default Region as well.
         regions = {"us-east-1", settings.region}
-        return Billing(
-            self.metrics, charges, prices, self.clock, account=settings.account, regions=regions
-        )
+        return Billing(self.metrics, charges, prices, self.clock, account=settings.account, regions=regions)
 
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> House:
@@ -289,6 +291,8 @@ class House:
             self.metrics.reset(),
             self.registry.reset(),
         )
+        self.network.topologies.reset()
+        self._iam.changed()
 
     async def status(self) -> dict[str, Any]:
         """What `lambay status` shows."""
@@ -304,6 +308,7 @@ class House:
             "environments": dataclasses.asdict(self.fleet.status()),
             "lambda": self.functions.summary(),
             "neighbours": dataclasses.asdict(neighbours),
+            "network": self.wires.status(),
             **await self.file_systems.summary(),
         }
 

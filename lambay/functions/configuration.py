@@ -44,7 +44,7 @@ RESERVED_VARIABLES = (
 )
 
 _EFS_ACCESS_POINT = re.compile(
-    r"arn:aws[a-zA-Z-]*:elasticfilesystem:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):access-point/fsap-[a-f0-9]{17}"
+    r"arn:aws[a-zA-Z-]*:elasticfilesystem:(?P<region>[a-z0-9-]+):\d{12}:access-point/fsap-[a-f0-9]{17}"
 )
 _MOUNT_PATH = re.compile(r"/mnt/[a-zA-Z0-9\-_.]+")
 
@@ -91,7 +91,7 @@ def configured(
     if input.get("VpcConfig") is not None:
         changes["vpc"] = _vpc(input["VpcConfig"])
     if input.get("FileSystemConfigs") is not None:
-        changes["file_systems"] = _file_systems(input["FileSystemConfigs"], account, region)
+        changes["file_systems"] = _file_systems(input["FileSystemConfigs"], region)
     if input.get("Architectures"):
         changes["architecture"] = input["Architectures"][0]
     if input.get("EphemeralStorage"):
@@ -205,7 +205,7 @@ def _vpc(config: Mapping[str, Any]) -> Vpc:
     )
 
 
-def _file_systems(configs: list[Mapping[str, Any]], account: str, region: str) -> tuple[FileSystem, ...]:
+def _file_systems(configs: list[Mapping[str, Any]], region: str) -> tuple[FileSystem, ...]:
     """Raises for what the model lets through and EFS on Lambda does not allow."""
     if len(configs) > 1:
         raise validation(configs, "fileSystemConfigs", "Member must have length less than or equal to 1")
@@ -224,10 +224,6 @@ def _file_systems(configs: list[Mapping[str, Any]], account: str, region: str) -
             )
         if access_point["region"] != region:
             raise invalid(f"FileSystemConfigs: access point {arn} is not in the function's Region, {region}.")
-        if access_point["account"] != account:
-            raise invalid(
-                f"FileSystemConfigs: access point {arn} belongs to another account than the function."
-            )
         if _MOUNT_PATH.fullmatch(config["LocalMountPath"]) is None:
             raise validation(
                 config["LocalMountPath"],

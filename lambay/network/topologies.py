@@ -81,7 +81,9 @@ class Topologies:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def reset(self) -> None:
-        self._stale |= self._used
+        """Everything of EC2's is gone."""
+        for account, region in list(self._used):
+            self.changed(account, region)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -80,10 +80,10 @@ class Lambay:
 class Deployer:
     """Makes file systems, access points and functions on a server as a user would with boto3."""
 
-    def __init__(self, server: Lambay) -> None:
+    def __init__(self, server: Lambay, key: str = "test", secret: str = "test") -> None:
         self.server = server
-        self.efs, self.ec2 = server.boto("efs"), server.boto("ec2")
-        self.lambda_, self.iam = server.boto("lambda"), server.boto("iam")
+        self.efs, self.ec2 = server.boto("efs", key, secret), server.boto("ec2", key, secret)
+        self.lambda_, self.iam = server.boto("lambda", key, secret), server.boto("iam", key, secret)
         subnets = self.ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])[
             "Subnets"
         ]

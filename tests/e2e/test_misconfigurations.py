@@ -50,6 +50,9 @@ def handler(event, context):
 """
 
 
+OTHER_ACCOUNT = "222222222222"
+
+
 class Vpc:
     """A VPC with a subnet for functions, one for mount targets in the same zone, and a public one."""
 
@@ -150,7 +153,11 @@ class Vpc:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lambay]:
-    given = {"LAMBAY_MOUNT_SECONDS": "3", "LAMBAY_STALL_SECONDS": "1"}
+    given = {
+        "LAMBAY_MOUNT_SECONDS": "3",
+        "LAMBAY_STALL_SECONDS": "1",
+        "LAMBAY_ACCOUNTS": f"{OTHER_ACCOUNT}:other:secret",
+    }
     os.environ.update(given)
     try:
         running = Lambay(tmp_path_factory.mktemp("network"))
@@ -310,6 +317,30 @@ def test_a_peered_vpc_needs_routes_on_both_sides(deploy: Deployer, vpc: Vpc) -> 
         Filters=[{"Name": "vpc-id", "Values": [other.id]}, {"Name": "association.main", "Values": ["true"]}]
     )["RouteTables"][0]["RouteTableId"]
     ec2.create_route(RouteTableId=main, DestinationCidrBlock=vpc.cidr, VpcPeeringConnectionId=peering)
+    assert deploy.invoke(function, {})["files"] == []
+
+
+def test_a_file_system_of_another_account_over_peering(deploy: Deployer, vpc: Vpc) -> None:
+    theirs = Vpc(Deployer(deploy.server, "other", "secret"), "10.2.0.0/16")
+    _, target, access_point = theirs.file_system()
+    asked = vpc.ec2.create_vpc_peering_connection(
+        VpcId=vpc.id, PeerVpcId=theirs.id, PeerOwnerId=OTHER_ACCOUNT
+    )
+    peering = asked["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+    theirs.ec2.accept_vpc_peering_connection(VpcPeeringConnectionId=peering)
+    vpc.ec2.create_route(
+        RouteTableId=vpc.table, DestinationCidrBlock=theirs.cidr, VpcPeeringConnectionId=peering
+    )
+    main = theirs.ec2.describe_route_tables(
+        Filters=[{"Name": "vpc-id", "Values": [theirs.id]}, {"Name": "association.main", "Values": ["true"]}]
+    )["RouteTables"][0]["RouteTableId"]
+    theirs.ec2.create_route(RouteTableId=main, DestinationCidrBlock=vpc.cidr, VpcPeeringConnectionId=peering)
+    function = vpc.function(access_point)
+    code, message = failure(deploy, function)
+    assert code == "EFSMountTimeoutException"
+    assert f"security group {theirs.target_group} of mount target {target} has no inbound rule" in message
+    nfs = {"IpProtocol": "tcp", "FromPort": 2049, "ToPort": 2049, "IpRanges": [{"CidrIp": vpc.cidr}]}
+    theirs.ec2.authorize_security_group_ingress(GroupId=theirs.target_group, IpPermissions=[nfs])
     assert deploy.invoke(function, {})["files"] == []
 
 
