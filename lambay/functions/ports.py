@@ -146,20 +146,19 @@ class Neighbours(Protocol):
         ...
 
 
-class Creation(Protocol):
+class Owner(Protocol):
     @property
     def uid(self) -> int: ...
     @property
     def gid(self) -> int: ...
+
+
+class Creation(Owner, Protocol):
     @property
     def mode(self) -> int: ...
 
 
-class Posix(Protocol):
-    @property
-    def uid(self) -> int: ...
-    @property
-    def gid(self) -> int: ...
+class Posix(Owner, Protocol):
     @property
     def gids(self) -> tuple[int, ...]: ...
 

@@ -18,6 +18,46 @@ State = Literal["Pending", "Active", "Inactive", "Failed"]
 UpdateStatus = Literal["Successful", "Failed", "InProgress"]
 
 
+class Placed(msgspec.Struct, frozen=True):
+    """A record of an account in a Region."""
+
+    account: str
+    region: str
+
+
+class Named(Placed, frozen=True):
+    """One that is known by its name."""
+
+    name: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.account}/{self.region}/{self.name}"
+
+
+class OfFunction(Placed, frozen=True):
+    """One that belongs to a function."""
+
+    function: str
+
+    @property
+    def function_key(self) -> str:
+        return f"{self.account}/{self.region}/{self.function}"
+
+
+class Qualified(OfFunction, frozen=True):
+    """One that belongs to a function, a version or an alias of it.
+
+    The function itself is the `qualifier` `$LATEST`, or an empty one.
+    """
+
+    qualifier: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.function_key}/{self.qualifier}"
+
+
 class Code(msgspec.Struct, frozen=True):
     """A deployment package: the SHA-256 of its zip (hex), the zip's bytes and what it unpacks to.
 
@@ -109,7 +149,7 @@ class Build(msgspec.Struct, frozen=True):
     code: Code
 
 
-class Version(msgspec.Struct, frozen=True):
+class Version(Placed, frozen=True):
     """`$LATEST` or a published version, with its state machine.
 
     `revision_id` changes with every change; `build` only with the code or the configuration, and names the
@@ -117,8 +157,6 @@ class Version(msgspec.Struct, frozen=True):
     failed. See the Lambda Developer Guide, "Lambda function states".
     """
 
-    account: str
-    region: str
     name: str
     version: str
     configuration: Configuration
@@ -149,36 +187,26 @@ class Version(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return f"{self.account}/{self.region}/{self.name}/{self.version}"
+        return f"{self.function_key}/{self.version}"
 
     @property
     def function_key(self) -> str:
         return f"{self.account}/{self.region}/{self.name}"
 
 
-class Function(msgspec.Struct, frozen=True):
+class Function(Named, frozen=True):
     """What all versions of a function share. `reserved_concurrency` 0 turns the function off."""
 
-    account: str
-    region: str
-    name: str
     next_version: int = 1
     tags: dict[str, str] = {}
     reserved_concurrency: int | None = None
     recursive_loop: Literal["Terminate", "Allow"] = "Terminate"
     code_signing: str = ""
 
-    @property
-    def key(self) -> str:
-        return f"{self.account}/{self.region}/{self.name}"
 
-
-class Alias(msgspec.Struct, frozen=True):
+class Alias(OfFunction, frozen=True):
     """A name for one version, or for two with a share of the invocations each."""
 
-    account: str
-    region: str
-    function: str
     name: str
     version: str
     description: str
@@ -187,7 +215,7 @@ class Alias(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return f"{self.account}/{self.region}/{self.function}/{self.name}"
+        return f"{self.function_key}/{self.name}"
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -197,11 +225,9 @@ class Policy(msgspec.Struct, frozen=True):
     statements: tuple[dict[str, Any], ...]
 
 
-class LayerVersion(msgspec.Struct, frozen=True):
+class LayerVersion(Placed, frozen=True):
     """One version of a layer."""
 
-    account: str
-    region: str
     name: str
     version: int
     code: Code
@@ -217,35 +243,20 @@ class LayerVersion(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.name}/{self.version:010d}"
 
 
-class Layer(msgspec.Struct, frozen=True):
+class Layer(Named, frozen=True):
     """A layer's counter: version numbers are never used twice."""
 
-    account: str
-    region: str
-    name: str
     next_version: int = 1
 
-    @property
-    def key(self) -> str:
-        return f"{self.account}/{self.region}/{self.name}"
 
-
-class EventInvoke(msgspec.Struct, frozen=True):
+class EventInvoke(Qualified, frozen=True):
     """How asynchronous invocations of one qualifier retry and where their results go."""
 
-    account: str
-    region: str
-    function: str
-    qualifier: str
     last_modified: datetime
     maximum_retries: int | None = None
     maximum_age: int | None = None
     on_success: str = ""
     on_failure: str = ""
-
-    @property
-    def key(self) -> str:
-        return f"{self.account}/{self.region}/{self.function}/{self.qualifier}"
 
 
 class RuntimeManagement(msgspec.Struct, frozen=True):
@@ -255,11 +266,9 @@ class RuntimeManagement(msgspec.Struct, frozen=True):
     runtime_version_arn: str = ""
 
 
-class NetworkInterface(msgspec.Struct, frozen=True):
+class NetworkInterface(Placed, frozen=True):
     """A function's place in a subnet; `id` and `address` are empty until EC2 has made it."""
 
-    account: str
-    region: str
     subnet: str
     security_groups: tuple[str, ...]
     id: str = ""
@@ -293,13 +302,9 @@ class Cors(msgspec.Struct, frozen=True):
     max_age: int = 0
 
 
-class FunctionUrl(msgspec.Struct, frozen=True):
+class FunctionUrl(Qualified, frozen=True):
     """An HTTP address of a function or of one of its aliases."""
 
-    account: str
-    region: str
-    function: str
-    qualifier: str
     url_id: str
     auth_type: Literal["NONE", "AWS_IAM"]
     created: datetime
@@ -307,39 +312,17 @@ class FunctionUrl(msgspec.Struct, frozen=True):
     cors: Cors | None = None
     invoke_mode: Literal["BUFFERED", "RESPONSE_STREAM"] = "BUFFERED"
 
-    @property
-    def function_key(self) -> str:
-        return f"{self.account}/{self.region}/{self.function}"
 
-    @property
-    def key(self) -> str:
-        return f"{self.function_key}/{self.qualifier}"
-
-
-class Provisioned(msgspec.Struct, frozen=True):
+class Provisioned(Qualified, frozen=True):
     """How many environments of a version, or of an alias's versions, are to be initialised."""
 
-    account: str
-    region: str
-    function: str
-    qualifier: str
     wanted: int
     last_modified: datetime
 
-    @property
-    def function_key(self) -> str:
-        return f"{self.account}/{self.region}/{self.function}"
 
-    @property
-    def key(self) -> str:
-        return f"{self.function_key}/{self.qualifier}"
-
-
-class EventSourceMapping(msgspec.Struct, frozen=True):
+class EventSourceMapping(Placed, frozen=True):
     """A queue or a stream that a function is invoked with. Windows and ages are in seconds, -1 is no limit."""
 
-    account: str
-    region: str
     uuid: str
     function: str
     qualifier: str
@@ -381,20 +364,13 @@ class RuleTarget(msgspec.Struct, frozen=True):
     template: str = ""
 
 
-class ScheduledRule(msgspec.Struct, frozen=True):
+class ScheduledRule(Named, frozen=True):
     """An enabled EventBridge rule with a schedule; rates count from `since`."""
 
-    account: str
-    region: str
-    name: str
     arn: str
     expression: str
     since: datetime
     targets: tuple[RuleTarget, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.account}/{self.region}/{self.name}"
 
 
 class LastUse(msgspec.Struct, frozen=True):
@@ -426,11 +402,9 @@ class ScheduledScaling(msgspec.Struct, frozen=True):
     most: int | None = None
 
 
-class ScalableTarget(msgspec.Struct, frozen=True):
+class ScalableTarget(Placed, frozen=True):
     """Provisioned concurrency that Application Auto Scaling looks after; `resource` is `function:NAME:QUALIFIER`."""
 
-    account: str
-    region: str
     resource: str
     least: int
     most: int
@@ -445,11 +419,9 @@ class ScalableTarget(msgspec.Struct, frozen=True):
         return f"{self.account}/{self.region}/{self.resource}"
 
 
-class ScalingActivity(msgspec.Struct, frozen=True):
+class ScalingActivity(Placed, frozen=True):
     """What Application Auto Scaling did; numbers are in order of time."""
 
-    account: str
-    region: str
     number: str
     resource: str
     cause: str
