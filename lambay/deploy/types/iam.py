@@ -18,7 +18,14 @@ from lambay.deploy.types.base import (
     tag_map,
     take,
 )
-from lambay.deploy.types.ec2 import as_json
+from lambay.deploy.types.ec2 import as_json as to_json
+
+
+def as_json(document: Any) -> str | None:
+    """A policy's text. Without a Version, as SAM's policy templates are, it is taken for one of today's."""
+    if isinstance(document, dict) and "Version" not in document:
+        document = {"Version": "2012-10-17", **document}
+    return to_json(document)
 
 
 class Holder(ResourceType):
