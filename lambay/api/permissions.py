@@ -6,6 +6,7 @@ S3, SQS, SNS and KMS. Resources of other services are not told: None, see `State
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,7 @@ def needs(route: Route, call: Call, request: Request) -> tuple[Need, ...]:
     """
     _one_meaning(route, request)
     input = _input(route, request)
-    keys = {"aws:SecureTransport": request.scheme == "https"}
+    keys = {"aws:SecureTransport": request.scheme == "https" or _within_this_machine(request.source_ip)}
     find = _RESOURCES.get(route.service)
     resource = find(route.operation_name, call, input) if find is not None else None
     own = Need(route.action, (resource,), keys)
@@ -71,6 +72,14 @@ def _for_function(input: Input, keys: Mapping[str, Any]) -> Iterator[Need]:
         yield Need("elasticfilesystem:DescribeMountTargets", (None,), keys)
     if input.get("KMSKeyArn"):
         yield Need("kms:CreateGrant", (str(input["KMSKeyArn"]),), keys)
+
+
+def _within_this_machine(address: str) -> bool:
+    """Nobody listens in on loopback; policies that want TLS mean what leaves the machine."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 _FUNCTIONS = frozenset({("lambda", "CreateFunction"), ("lambda", "UpdateFunctionConfiguration")})

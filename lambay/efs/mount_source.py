@@ -27,7 +27,8 @@ class MountSource:
     """What a mount of an access point, or of a whole file system, consists of.
 
     `volume` is open in fsd with `backing` beneath it; `create` and `posix` go to fsd as they are.
-    `mount_targets` are by Availability Zone name. `read_only` is true for a replication's destination.
+    `kms_key` is the ARN of the key that the file system is encrypted with. `mount_targets` are by Availability Zone
+    name. `read_only` is true for a replication's destination.
     """
 
     volume: str

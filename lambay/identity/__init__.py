@@ -8,6 +8,7 @@ from lambay.identity.authentication import Identity
 from lambay.identity.keys import EnvironmentKeys, Keys
 from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
+from lambay.identity.remembered import RememberedRecords
 from lambay.identity.resource_policies import PoliciesByService
 from lambay.identity.service_access import ServiceAccess
 from lambay.identity.sessions import Credentials
@@ -25,6 +26,7 @@ __all__ = [
     "MountPermits",
     "MountRequest",
     "PoliciesByService",
+    "RememberedRecords",
     "Role",
     "SecurityTokens",
     "ServiceAccess",
