@@ -13,6 +13,8 @@ import botocore.session
 from botocore import xform_name
 
 from lambay.aws import Service
+from lambay.deploy import Stacks
+from lambay.deploy.types.registry import resource_types
 from lambay.deployments import Deployments
 from lambay.efs import FileSystems
 from lambay.functions import Functions
@@ -20,7 +22,15 @@ from lambay.identity import SecurityTokens
 from lambay.observe import CloudWatch, Logs
 
 PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
-SERVICES: tuple[type[Service], ...] = (FileSystems, Functions, Deployments, Logs, CloudWatch, SecurityTokens)
+SERVICES: tuple[type[Service], ...] = (
+    FileSystems,
+    Functions,
+    Deployments,
+    Logs,
+    CloudWatch,
+    SecurityTokens,
+    Stacks,
+)
 
 _HEAD = """# Coverage
 
@@ -31,7 +41,19 @@ service is moto's; see [neighbours.md](neighbours.md).
 
 
 def page() -> str:
-    return "\n".join([_HEAD, *(line for service in SERVICES for line in _section(service))])
+    sections = (line for service in SERVICES for line in _section(service))
+    return "\n".join([_HEAD, *sections, *_types()])
+
+
+def _types() -> Iterator[str]:
+    """CloudFormation's resource types, by service."""
+    names = sorted(resource_types())
+    yield f"## Resource types of CloudFormation: {len(names)}"
+    yield ""
+    for service in dict.fromkeys(name.rsplit("::", 1)[0] for name in names):
+        kinds = [name.rsplit("::", 1)[1] for name in names if name.rsplit("::", 1)[0] == service]
+        yield f"- {service}: {', '.join(kinds)}"
+    yield ""
 
 
 def _section(service: type[Service]) -> Iterator[str]:

@@ -109,6 +109,7 @@ class Planner:
         scope = self._scope(body, declared, given, place, await _zones(body, place, call))
         made = template.parse(document, scope)
         check_types(made)
+        check_policies(made)
         check_attributes(made)
         if made.rules:
             rules.check(made.rules, scope, _no_attribute)
@@ -253,6 +254,14 @@ def check_types(made: Template) -> None:
             f"Unrecognized resource types: [{', '.join(dict.fromkeys(lost))}]"
             + "".join(advice(name) for name in dict.fromkeys(lost))
         )
+
+
+def check_policies(made: Template) -> None:
+    """No type that Lambay has can be snapshotted."""
+    for resource in made.resources.values():
+        for policy in (resource.deletion_policy, resource.update_replace_policy):
+            if policy == "Snapshot":
+                raise faulty(f"resource type {resource.type} does not support deletion policy Snapshot")
 
 
 def check_attributes(made: Template) -> None:

@@ -86,6 +86,7 @@ def _parsed(document: reading.Document) -> Template | None:
         return None
     made = template.parse(document)
     planning.check_types(made)
+    planning.check_policies(made)
     planning.check_attributes(made)
     return made
 

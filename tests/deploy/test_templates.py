@@ -123,6 +123,15 @@ def test_a_type_of_aws_that_is_not_here_is_named_as_such() -> None:
     )
 
 
+def test_a_snapshot_of_what_has_none_is_refused() -> None:
+    made = parse(read("Resources: {F: {Type: 'AWS::EFS::FileSystem', DeletionPolicy: Snapshot}}"))
+
+    with pytest.raises(
+        AWSError, match="resource type AWS::EFS::FileSystem does not support deletion policy Snapshot"
+    ):
+        planning.check_policies(made)
+
+
 def test_security_groups_that_refer_to_each_other_are_a_circle() -> None:
     message = fault(
         """

@@ -234,7 +234,7 @@ def _resource(name: str, body: Any, scope: Scope | None) -> Resource:
         metadata=body.get("Metadata"),
         condition=body.get("Condition"),
         depends_on=tuple(names),
-        deletion_policy=deletion or ("Snapshot" if kind == "AWS::RDS::DBCluster" else "Delete"),
+        deletion_policy=deletion or "Delete",
         update_replace_policy=_policy("UpdateReplacePolicy", body, scope) or "Delete",
         creation_policy=body.get("CreationPolicy"),
         update_policy=body.get("UpdatePolicy"),
