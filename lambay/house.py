@@ -158,7 +158,7 @@ class House:
         self.exports = Exports(self.file_systems, self.fsd, self.identity.permissions, settings.nfs_listen)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
-        self.deployments = Deployments(self.store, self._ask, self.clock, self.alarms)
+        self.deployments = Deployments(self.store, self._ask, self.clock, self._access, self.alarms)
         self.stacks = Stacks(
             self.store,
             self._ask,

@@ -18,6 +18,7 @@ from lambay.deployments.room import Operations, page
 
 _ROLE = re.compile(r"arn:aws[a-zA-Z-]*:iam::\d{12}:role/.+")
 _BUILT = datetime(2017, 11, 28, tzinfo=UTC)
+_SERVICE = "codedeploy.amazonaws.com"
 _MOST_ALARMS = 10
 _MOST_TRIGGERS = 10
 
@@ -55,6 +56,7 @@ class GroupOperations(Operations):
             tags=tags_of(input.get("tags")),
         )
         group = self._with_settings(call, group, input)
+        await self._check_role(group)
         await self._store.commit(self._groups.put(group.key, group))
         return {"deploymentGroupId": group.id}
 
@@ -78,6 +80,8 @@ class GroupOperations(Operations):
     async def update_deployment_group(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         group = self._group(call, input["applicationName"], input["currentDeploymentGroupName"])
         changed = self._with_settings(call, group, input)
+        if changed.role != group.role:
+            await self._check_role(changed)
         if input.get("deploymentConfigName"):
             changed = msgspec.structs.replace(changed, config=input["deploymentConfigName"])
         changes = []
@@ -214,6 +218,14 @@ class GroupOperations(Operations):
                     )
             changes["triggers"] = triggers
         return msgspec.structs.replace(group, **changes)
+
+    async def _check_role(self, group: DeploymentGroup) -> None:
+        """Raises InvalidRoleException where CodeDeploy can't act as the group's role."""
+        if not await self._roles.assumable(group.role, region=group.region, service=_SERVICE):
+            raise AWSError(
+                "InvalidRoleException",
+                f"AWS CodeDeploy does not have the permissions required to assume the role {group.role}.",
+            )
 
     def _group_shown(self, group: DeploymentGroup) -> dict[str, Any]:
         shown: dict[str, Any] = {

@@ -35,6 +35,16 @@ class AlarmStates(Protocol):
         ...
 
 
+class Roles(Protocol):
+    """IAM's roles."""
+
+    async def assumable(
+        self, role_arn: str, *, source_arn: str = "", region: str = "", service: str = ""
+    ) -> bool:
+        """Whether the role is there and lets the service assume it."""
+        ...
+
+
 class NoAlarms:
     """Where nobody keeps alarms: none is there."""
 

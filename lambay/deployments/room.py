@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from lambay.aws import Arn, AWSError, Call, Service
 from lambay.clock import Clock
-from lambay.deployments.ports import Ask
+from lambay.deployments.ports import Ask, Roles
 from lambay.deployments.records import Application, Deployment, DeploymentConfig, DeploymentGroup, Revision
 from lambay.deployments.rollout import Rollouts
 from lambay.pages import paginate
@@ -33,6 +33,7 @@ class Operations(Service):
     _rollouts: Rollouts
     _ask: Ask
     _clock: Clock
+    _roles: Roles
 
     def _application(self, call: Call, name: str | None) -> Application:
         if not name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lambay.clock import Clock
 from lambay.deployments.deployment_operations import DeploymentOperations
-from lambay.deployments.ports import AlarmStates, Ask, NoAlarms
+from lambay.deployments.ports import AlarmStates, Ask, NoAlarms, Roles
 from lambay.deployments.records import Application, Deployment, DeploymentConfig, DeploymentGroup, Revision
 from lambay.deployments.rollout import Rollouts
 from lambay.store import Store
@@ -13,7 +13,9 @@ from lambay.store import Store
 class Deployments(DeploymentOperations):
     """AWS CodeDeploy, API version 2014-10-06, for functions. `start` before the first call, `stop` after the last."""
 
-    def __init__(self, store: Store, ask: Ask, clock: Clock, alarms: AlarmStates | None = None) -> None:
+    def __init__(
+        self, store: Store, ask: Ask, clock: Clock, roles: Roles, alarms: AlarmStates | None = None
+    ) -> None:
         self._store = store
         self._applications = store.collection("codedeploy.applications", Application)
         self._groups = store.collection("codedeploy.groups", DeploymentGroup)
@@ -22,6 +24,7 @@ class Deployments(DeploymentOperations):
         self._revisions = store.collection("codedeploy.revisions", Revision)
         self._ask = ask
         self._clock = clock
+        self._roles = roles
         self._rollouts = Rollouts(store, self._deployments, self._groups, ask, alarms or NoAlarms(), clock)
 
     async def start(self) -> None:

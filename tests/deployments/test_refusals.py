@@ -10,6 +10,7 @@ import pytest
 from lambay.aws import AWSError
 from lambay.deployments import appspec, shifting
 from lambay.deployments.records import AppSpec, Shifting
+from tests.functions.conftest import ACCOUNT
 from tests.functions.server import Server
 
 from .conftest import SERVICE_ROLE, Released
@@ -59,6 +60,11 @@ GROUP = {"applicationName": "app", "deploymentGroupName": "new", "serviceRoleArn
             "DeploymentConfigDoesNotExistException",
         ),
         ("create_deployment_group", {**GROUP, "serviceRoleArn": "x"}, "InvalidRoleException"),
+        (
+            "create_deployment_group",
+            {**GROUP, "serviceRoleArn": f"arn:aws:iam::{ACCOUNT}:role/function"},
+            "InvalidRoleException",
+        ),
         (
             "create_deployment_group",
             {**GROUP, "deploymentStyle": {"deploymentType": "IN_PLACE"}},

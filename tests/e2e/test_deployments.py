@@ -43,8 +43,23 @@ def permit(deploy: Deployer, *actions: str) -> None:
     )
 
 
+def service_role(deploy: Deployer) -> str:
+    """A role that CodeDeploy acts as."""
+    trusted = {"Service": "codedeploy.amazonaws.com"}
+    trust = {"Effect": "Allow", "Principal": trusted, "Action": "sts:AssumeRole"}
+    allowed = {"Effect": "Allow", "Action": "lambda:*", "Resource": "*"}
+    name = unique("deployer")
+    made = deploy.iam.create_role(
+        RoleName=name, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    )
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    deploy.iam.put_role_policy(RoleName=name, PolicyName="lambda", PolicyDocument=document)
+    arn: str = made["Role"]["Arn"]
+    return arn
+
+
 def test_an_alias_is_moved_after_its_hook_has_agreed(lambay: Lambay, deploy: Deployer) -> None:
-    permit(deploy, "codedeploy:PutLifecycleEventHookExecutionStatus", "lambda:*")
+    permit(deploy, "codedeploy:PutLifecycleEventHookExecutionStatus")
     codedeploy, name = lambay.boto("codedeploy"), unique("released")
     hook = deploy.function(HOOK)
     function = deploy.function('def handler(event, context):\n    return "old"', FunctionName=name)
@@ -61,7 +76,7 @@ def test_an_alias_is_moved_after_its_hook_has_agreed(lambay: Lambay, deploy: Dep
         applicationName=name,
         deploymentGroupName="group",
         deploymentConfigName="CodeDeployDefault.LambdaAllAtOnce",
-        serviceRoleArn=deploy.role,
+        serviceRoleArn=service_role(deploy),
     )
     properties = {"Name": function, "Alias": "live", "CurrentVersion": "1", "TargetVersion": "2"}
     appspec = {

@@ -87,7 +87,7 @@ class Server:
         self.neighbours.on_change(service, scaling.targets_changed)
         self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)
         self.alarms = FakeAlarms()
-        self.deployments = Deployments(self.store, self.ask, clock, self.alarms)
+        self.deployments = Deployments(self.store, self.ask, clock, ServiceAccess(identity, iam), self.alarms)
         services = (self.functions, self.deployments)
         self.gateway = Gateway(services, identity, self.neighbours, settings, clock)
         self.listener = Listener(self.handle)
