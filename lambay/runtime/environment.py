@@ -28,6 +28,7 @@ from lambay.runtime.report import Report, Status, Words, billed, error_object, e
 from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
 from lambay.runtime.slot import Slot
 from lambay.runtime.spec import (
+    EVERYTHING,
     Credentials,
     EnvironmentSpec,
     FileServer,
@@ -234,17 +235,26 @@ class Environment:
             self._gone(self)
 
     async def permit(self, mount: FileSystemMount) -> bool:
-        """The mount has the permissions of `mount` from now on; whether that could be had whole."""
+        """The mount has the permissions of `mount` from now on; whether that could be had.
+
+        Files that the kernel writes past the file server lose nothing while they are open: where something is
+        taken away, the processes that hold them end.
+        """
+        before = self.spec.file_system.permissions if self.spec.file_system is not None else EVERYTHING
         # An Init phase that is repeated mounts anew.
         self.spec = replace(self.spec, file_system=mount)
         if self.mount_id is None:
             return True
+        after = mount.permissions
         try:
-            turned = await self._file_server.permit(self.mount_id, mount.permissions)
+            turned = await self._file_server.permit(self.mount_id, after)
         except FsdError as error:
             _log.warning("environment %s: its mount's permissions stay as they are: %s", self.id, error)
             return False
-        return turned.bypassing == 0
+        taken = (after.read_only and not before.read_only, after.root_squash and not before.root_squash)
+        if turned.bypassing and any(taken):
+            self.lose_file_system()
+        return True
 
     def revoke(self) -> None:
         """The mount is not permitted any more: what runs loses it, and none is made that could be used."""

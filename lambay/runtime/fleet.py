@@ -227,8 +227,7 @@ class LocalFleet:
     async def permit(self, key_prefix: str, mount: FileSystemMount | None) -> bool:
         """Give living mounts the permissions of `mount`; with None they end at once, I/O under way and all.
 
-        Whether there was one. Where a change reaches not all that is open, the environment gets no more
-        invocations.
+        Whether there was one. Where the file server cannot change one, its environment gets no more invocations.
         """
         standing = [
             environment

@@ -401,6 +401,43 @@ def test_a_policy_change_reaches_a_mount_in_use(application: Callable[[], Applic
     assert during(lambda: app.policy(reading)) == "EROFS"
 
 
+# Holds one file open and goes on writing to it.
+HOLDER = """
+    import errno, os
+    def handler(event, context):
+        file = os.open("/mnt/efs/x", os.O_CREAT | os.O_WRONLY)
+        while context.get_remaining_time_in_millis() > 2000:
+            try:
+                os.pwrite(file, b"x", 0)
+            except OSError as error:
+                return errno.errorcode[error.errno]
+        return "nothing stopped it"
+    """
+
+
+def test_a_file_that_is_open_for_writing_is_no_loophole(application: Callable[[], Application]) -> None:
+    """Even where the kernel writes it past the file server."""
+    from threading import Thread
+
+    app = application()
+    app.create(HOLDER, Timeout=60)
+    ends: list[str] = []
+
+    def run() -> None:
+        try:
+            ends.append(app.invoke())
+        except ClientError as error:
+            ends.append(error.response["Error"]["Code"])
+
+    running = Thread(target=run)
+    running.start()
+    while not (app.directory / "x").exists():
+        pass
+    app.policy({"Effect": "Allow", "Principal": "*", "Action": "elasticfilesystem:ClientMount"})
+    running.join()
+    assert ends[0] in ("EROFS", "EFSIOException")
+
+
 def test_people_read_it_too(app: Application) -> None:
     told = app.server.cli("explain", app.function)
     assert f"✓ access point: {app.access_point} leads to /data of {app.file_system}" in told.stdout
