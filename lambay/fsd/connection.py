@@ -52,7 +52,8 @@ class Connection:
 
     async def call(self, operation: str, fields: dict[str, Any], *, timeout: float) -> bytes:
         """The result object's JSON. Raises FsdError."""
-        if self._closed:
+        # uvloop's transports are closed a moment before their reader is told.
+        if self._closed or self._writer.is_closing():
             raise FsdError("ServerDied", f"the file server ended before {operation} was sent")
         number = next(self._ids)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

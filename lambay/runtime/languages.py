@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lambay.runtime import interpreters, node, packages
 from lambay.runtime.interpreters import Interpreter
+from lambay.runtime.packages import node_sdk
 from lambay.runtime.spec import Runtime
 
 RUNTIME_API_PORT = 9001
@@ -125,12 +126,17 @@ def _node(runtime: str) -> tuple[Runtime, Language | None]:
         variables=_variables(
             "/var/lang/bin:",
             "/var/lang/lib:",
-            NODE_PATH=f"{modules}:/var/runtime/node_modules:/var/runtime:/var/task",
+            NODE_PATH=f"{modules}:/var/node_modules:/var/runtime/node_modules:/var/runtime:/var/task",
         ),
-        mounts=_interpreter_mount(interpreter),
+        mounts=(*_interpreter_mount(interpreter), *_node_modules()),
         read_at_start=("NODE_", "UV_", "OPENSSL_", *_READ_AT_START),
     )
     return Runtime(runtime, True, interpreter.executable), language
+
+
+def _node_modules() -> tuple[tuple[str, Path], ...]:
+    modules = node_sdk.built()
+    return () if modules is None else (("/var/node_modules", modules),)
 
 
 def _provided(runtime: str) -> tuple[Runtime, Language | None]:

@@ -25,6 +25,7 @@ _DIRECTORIES = (
     "var/task/lib",
     "var/lang",
     "var/lang/lib",
+    "var/node_modules",
     "var/runtime",
     "var/runtime/lib",
     "var/rapid",

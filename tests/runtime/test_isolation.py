@@ -67,7 +67,7 @@ async def test_it_sees_no_host_file(bench: Bench) -> None:
         "usr",
         "var",
     }
-    assert var == ["lang", "rapid", "runtime", "task"]
+    assert var == ["lang", "node_modules", "rapid", "runtime", "task"]
     assert opt == ["lib"]
 
 

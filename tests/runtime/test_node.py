@@ -9,6 +9,7 @@ import pytest
 
 from lambay.runtime import EnvironmentSpec, RuntimeUnavailable
 from lambay.runtime.node import RUNTIMES
+from lambay.runtime.packages import node_sdk
 
 from .arrange import Bench, invocation
 
@@ -120,3 +121,25 @@ async def test_console_output_is_the_log(bench: Bench) -> None:
     assert events[0].endswith(f"Z\t{asked.request_id}\tINFO\tone {{ a: 1 }}\n")
     assert events[1].endswith(f"Z\t{asked.request_id}\tERROR\ttwo\nlines\n")
     assert events[2].startswith("END ")
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        (
+            "index.js",
+            "const { S3Client } = require('@aws-sdk/client-s3'); exports.handler = async () => S3Client.name;",
+        ),
+        (
+            "index.mjs",
+            "import { S3Client } from '@aws-sdk/client-s3'; export const handler = async () => S3Client.name;",
+        ),
+    ],
+)
+async def test_the_aws_sdk_is_there_once_it_is_installed(bench: Bench, file: str, source: str) -> None:
+    spec = node_function(bench, source, file=file)
+
+    if node_sdk.built() is not None:
+        await answers(bench, spec, None, "S3Client")
+    elif any(runtime.name == spec.runtime and runtime.available for runtime in bench.fleet.runtimes()):
+        assert json.loads((await bench.invoke(spec)).payload)["errorType"] == "Runtime.ImportModuleError"
