@@ -517,9 +517,7 @@ class Deployment:
     ) -> None:
         policy = record.update_replace_policy if replaced and not creating else record.deletion_policy
         made_now = creating and (record.before is None or replaced)
-        kept = (policy in ("Retain", "Snapshot") and physical.id) or (
-            policy == "RetainExceptOnCreate" and not made_now
-        )
+        kept = (policy == "Retain" and physical.id) or (policy == "RetainExceptOnCreate" and not made_now)
         if made_now and self.stack.retain_except_on_create:
             kept = False
         if replaced and creating:
