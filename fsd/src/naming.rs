@@ -34,9 +34,9 @@ pub fn make(
     by: u64,
     parent: Directory<'_>,
     name: &CStr,
-    act: impl FnOnce(RawFd, &CStr) -> Result<(), Errno>,
+    act: impl Fn(RawFd, &CStr) -> Result<(), Errno>,
 ) -> Result<(Arc<Inode>, Stat), Errno> {
-    act(parent.fd, name)?;
+    volume.with_space(|| act(parent.fd, name))?;
     let made = volume.lookup(parent.fd, name)?;
     volume.created(&made.1);
     volume.names_changed(parent.inode, by);
@@ -90,12 +90,25 @@ impl Doomed {
 
 /// Takes a name away, of a directory or of anything else.
 pub fn remove(volume: &Volume, by: u64, parent: Directory<'_>, name: &CStr) -> Result<(), Errno> {
-    let doomed = Doomed::at(volume, parent.fd, name)?;
-    let result = if doomed.stat.is_dir() {
-        file::remove_dir(parent.fd, name)
+    let stat = file::stat_at(parent.fd, name)?;
+    let act = if stat.is_dir() {
+        file::remove_dir
     } else {
-        file::unlink(parent.fd, name)
+        file::unlink
     };
+    remove_by(volume, by, parent, name, act)
+}
+
+/// Takes a name away with `act`, which may want a directory or want none.
+pub fn remove_by(
+    volume: &Volume,
+    by: u64,
+    parent: Directory<'_>,
+    name: &CStr,
+    act: impl FnOnce(RawFd, &CStr) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let doomed = Doomed::at(volume, parent.fd, name)?;
+    let result = act(parent.fd, name);
     if result.is_ok() {
         volume.name_removed(doomed.inode.as_ref(), &doomed.stat, by);
         volume.names_changed(parent.inode, by);
@@ -113,24 +126,42 @@ pub fn rename(
     to: Directory<'_>,
     new_name: &CStr,
 ) -> Result<(), Errno> {
+    rename_flags(volume, by, (from, name), (to, new_name), 0)
+}
+
+/// The same with the flags of `renameat2`.
+pub fn rename_flags(
+    volume: &Volume,
+    by: u64,
+    (from, name): (Directory<'_>, &CStr),
+    (to, new_name): (Directory<'_>, &CStr),
+    flags: u32,
+) -> Result<(), Errno> {
     let moved = Doomed::at(volume, from.fd, name)?;
-    let travels = moved.stat.is_dir() && from.inode.id != to.inode.id;
-    if travels {
-        let admitted = volume.admit_moved((from.inode, from.fd), name, (to.inode, to.fd));
-        if let Err(errno) = admitted {
-            moved.leave(volume);
-            return Err(errno);
-        }
-    }
     let replaced = Doomed::at(volume, to.fd, new_name).ok();
-    let result = file::rename(from.fd, name, to.fd, new_name, 0);
+    let exchange = flags & libc::RENAME_EXCHANGE != 0;
+    let elsewhere = from.inode.id != to.inode.id;
+    let goes = elsewhere && moved.stat.is_dir();
+    let comes = elsewhere && exchange && replaced.as_ref().is_some_and(|other| other.stat.is_dir());
+    let admit = || {
+        let (here, there) = ((from.inode, from.fd), (to.inode, to.fd));
+        if goes {
+            volume.admit_moved(here, name, there)?;
+        }
+        if comes {
+            volume.admit_moved(there, new_name, here)?;
+        }
+        Ok(())
+    };
+    let result = admit().and_then(|()| file::rename(from.fd, name, to.fd, new_name, flags));
     if result.is_ok() {
-        if travels {
+        if goes || comes {
             volume.directory_moved();
         }
         if let Some(replaced) = &replaced {
             // Renaming one of two links onto the other leaves both.
-            if replaced.stat.ino() != moved.stat.ino() {
+            let same = replaced.stat.ino() == moved.stat.ino();
+            if !same && !exchange {
                 volume.name_removed(replaced.inode.as_ref(), &replaced.stat, by);
             }
         }
@@ -138,8 +169,10 @@ pub fn rename(
         if to.inode.id != from.inode.id {
             volume.names_changed(to.inode, by);
         }
-        if let Some(inode) = &moved.inode {
-            volume.attributes_changed(inode, by);
+        for touched in [Some(&moved), replaced.as_ref()].into_iter().flatten() {
+            if let Some(inode) = &touched.inode {
+                volume.attributes_changed(inode, by);
+            }
         }
     }
     moved.leave(volume);

@@ -87,6 +87,7 @@ impl Server {
     pub fn start(classic: bool) -> Result<Server, Errno> {
         let limit = cred::raise_descriptor_limit();
         cred::clear_umask();
+        cred::declare_io_flusher();
         let rings = if !classic && enable_uring() {
             Some(Rings::start()?)
         } else {

@@ -85,3 +85,35 @@ def test_a_busy_one_is_replaced_after_its_invocation(deploy: Any) -> None:
     second = deploy.invoke(name, {"mebibytes": 4})
     assert second["who"] != answers[0]["who"]
     assert second["seconds"] > 3.5
+
+
+def test_a_database_that_maps_its_memory_works_on_a_bursting_file_system(deploy: Any) -> None:
+    """SQLite's WAL, whose index is a shared map for writing: within one environment, as over NFS."""
+    source = """
+        import mmap, os, sqlite3
+        def handler(event, context):
+            database = sqlite3.connect("/mnt/efs/notes.db")
+            mode = database.execute("pragma journal_mode=wal").fetchone()[0]
+            database.execute("create table if not exists notes(text)")
+            with database:
+                database.executemany("insert into notes values (?)", [(str(number),) for number in range(100)])
+            other = sqlite3.connect("/mnt/efs/notes.db")
+            count = other.execute("select count(*) from notes").fetchone()[0]
+            database.close(), other.close()
+            with open("/mnt/efs/map", "w+b") as file:
+                file.truncate(8192)
+                with mmap.mmap(file.fileno(), 8192) as view:
+                    view[4096:4100] = b"dirt"
+                    view.flush()
+            return {"mode": mode, "count": count}
+    """
+    point = deploy.access_point(deploy.file_system(ThroughputMode="bursting"))
+    name = deploy.function(source, point)
+
+    assert [deploy.invoke(name, {})["count"] for _ in range(3)] == [100, 200, 300]
+
+    reader = deploy.function(
+        "def handler(event, context): return open('/mnt/efs/map').read()[4096:4100]", point
+    )
+    assert deploy.invoke(reader, {}) == "dirt"
+    assert deploy.invoke(name, {})["mode"] == "wal"

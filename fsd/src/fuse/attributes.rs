@@ -8,12 +8,10 @@ use super::abi::{setattr, Attr, AttrOut, EntryOut, GetattrIn, SetattrIn, GETATTR
 use super::request::Request;
 use super::session::Session;
 use crate::inode::Inode;
+use crate::naming::LARGEST_FILE;
 use crate::spreading;
 use crate::sys::file::{self, FdName, NewTime, Stat, Time};
 use crate::sys::Errno;
-
-/// EFS's largest file, in bytes. <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
-pub const LARGEST_FILE: u64 = 52_673_613_135_872;
 
 pub fn attr(stat: &Stat) -> Attr {
     let (atime, mtime, ctime) = (stat.atime(), stat.mtime(), stat.ctime());

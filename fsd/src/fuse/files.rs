@@ -9,7 +9,6 @@ use super::abi::{
     LseekIn, LseekOut, OpenIn, OpenOut, ReadIn, ReleaseIn, WriteIn, WriteOut, FSYNC_CONTENT_ONLY,
     OPEN_EXEC, OPEN_KILL_SUIDGID, RELEASE_FLOCK_UNLOCK, WRITE_CACHE, WRITE_KILL_SUIDGID,
 };
-use super::attributes::LARGEST_FILE;
 use super::locking;
 use super::request::{Outcome, Request};
 use super::session::Session;
@@ -18,6 +17,7 @@ use crate::inode::Inode;
 use crate::locks::Space;
 use crate::meter::Class;
 use crate::mount::OpenFile;
+use crate::naming::{LARGEST_FILE, MOST_OPEN_FILES};
 use crate::spreading;
 use crate::sys::file::{self, Stat};
 use crate::sys::{pod, Errno};
@@ -25,9 +25,6 @@ use crate::sys::{pod, Errno};
 /// Flags of `open(2)` that mean the same to the backing file. O_APPEND comes with each write, O_DIRECT is the client's alone.
 const KEPT: u32 =
     (libc::O_ACCMODE | libc::O_TRUNC | libc::O_SYNC | libc::O_DSYNC | libc::O_NOATIME) as u32;
-
-/// Open files of one client. <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
-const MOST_OPEN_FILES: usize = 65_536;
 
 /// What a client's kernel reads for a map, it reads in these.
 const PAGE: u64 = 4096;

@@ -10,13 +10,9 @@ use super::attributes;
 use super::request::Request;
 use super::session::Session;
 use crate::inode::Inode;
-use crate::sys::file::{self, FdName, Stat};
+use crate::naming::{self, Directory, LONGEST_LINK};
+use crate::sys::file::{self, Stat};
 use crate::sys::Errno;
-
-/// Hard links to one file. <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
-const MOST_LINKS: u32 = 177;
-/// Bytes of a symbolic link's target, likewise.
-const LONGEST_LINK: usize = 4080;
 
 impl Session {
     /// Tells the client of `inode`; the interest in it passes to the mount.
@@ -24,20 +20,6 @@ impl Session {
         let fresh = self.mount.remember(inode);
         let keep = self.attribute_lifetime(inode, fresh);
         attributes::entry(self.mount.node_of(inode), stat, name_for, keep)
-    }
-
-    /// Answers with the entry that now stands at `name`.
-    fn reply_created(
-        &self,
-        request: &mut Request<'_>,
-        parent: &Inode,
-        made: (Arc<Inode>, Stat),
-        name_for: Duration,
-    ) -> Result<usize, Errno> {
-        let (inode, stat) = made;
-        let out = self.tell(&inode, &stat, name_for);
-        self.mount.volume.names_changed(parent, self.mount.number);
-        request.reply(&out)
     }
 
     /// The parent directory of a request, with the thread acting for the client.
@@ -81,32 +63,41 @@ pub fn readlink(session: &Session, request: &mut Request<'_>) -> Result<usize, E
     )
 }
 
-/// Makes something at the request's name with `make`, and answers with its entry.
+/// Makes something at the request's name with `act`, and answers with its entry.
 fn make(
     session: &Session,
     request: &mut Request<'_>,
-    make: impl FnOnce(&Request<'_>, &Inode, RawFd) -> Result<(), Errno>,
+    act: impl Fn(&Request<'_>, &Inode, RawFd) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
     let name_for = session.name_lifetime();
-    let (inode, parent) = session.parent(request.node())?;
+    let mount = &session.mount;
+    let (inode, fd) = session.parent(request.node())?;
     let naming = inode.naming();
-    make(request, &inode, parent.as_raw_fd())?;
-    let made = session
-        .mount
-        .volume
-        .lookup(parent.as_raw_fd(), request.name()?)?;
+    let parent = directory(&inode, &fd);
+    let (made, stat) = naming::make(
+        &mount.volume,
+        mount.number,
+        parent,
+        request.name()?,
+        |fd, _| act(request, &inode, fd),
+    )?;
     drop(naming);
-    session.mount.volume.created(&made.1);
-    session.reply_created(request, &inode, made, name_for)
+    let out = session.tell(&made, &stat, name_for);
+    request.reply(&out)
+}
+
+fn directory<'a>(inode: &'a Inode, fd: &OwnedFd) -> Directory<'a> {
+    Directory {
+        inode,
+        fd: fd.as_raw_fd(),
+    }
 }
 
 pub fn mkdir(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
     make(session, request, |request, inode, parent| {
         let argument: MkdirIn = request.argument()?;
         session.mount.volume.admit_directory(inode, parent)?;
-        let name = request.name()?;
-        let volume = &session.mount.volume;
-        volume.with_space(|| file::make_dir(parent, name, argument.mode & 0o7777))
+        file::make_dir(parent, request.name()?, argument.mode & 0o7777)
     })
 }
 
@@ -117,11 +108,7 @@ pub fn mknod(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
             // "Block devices, character devices" are among what EFS does not support.
             // <https://docs.aws.amazon.com/efs/latest/ug/limits.html>
             libc::S_IFBLK | libc::S_IFCHR => Err(Errno(libc::EPERM)),
-            _ => {
-                let name = request.name()?;
-                let volume = &session.mount.volume;
-                volume.with_space(|| file::make_node(parent, name, argument.mode))
-            }
+            _ => file::make_node(parent, request.name()?, argument.mode),
         }
     })
 }
@@ -132,8 +119,7 @@ pub fn symlink(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
         if target.to_bytes().len() > LONGEST_LINK {
             return Err(Errno(libc::ENAMETOOLONG));
         }
-        let volume = &session.mount.volume;
-        volume.with_space(|| file::make_symlink(parent, name, target))
+        file::make_symlink(parent, name, target)
     })
 }
 
@@ -141,56 +127,21 @@ pub fn link(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno
     let argument: LinkIn = request.argument()?;
     let name_for = session.name_lifetime();
     let mount = &session.mount;
-    let (_, source) = mount.fd(argument.oldnodeid)?;
-    let (inode, parent) = session.parent(request.node())?;
+    let (file, source) = mount.fd(argument.oldnodeid)?;
+    let (inode, fd) = session.parent(request.node())?;
     let naming = inode.naming();
-    {
-        let name = request.name()?;
-        let _one_at_a_time = mount.volume.exclusively();
-        if file::stat_of(source.as_raw_fd())?.nlink() >= MOST_LINKS {
-            return Err(Errno(libc::EMLINK));
-        }
-        let source = FdName::new(source.as_raw_fd());
-        file::link(
-            mount.volume.proc.as_raw_fd(),
-            source.as_cstr(),
-            parent.as_raw_fd(),
-            name,
-        )?;
-    }
-    let made = mount.volume.lookup(parent.as_raw_fd(), request.name()?)?;
+    let name = request.name()?;
+    naming::link(
+        &mount.volume,
+        mount.number,
+        (&*file, source.as_raw_fd()),
+        directory(&inode, &fd),
+        name,
+    )?;
+    let (made, stat) = mount.volume.lookup(fd.as_raw_fd(), name)?;
     drop(naming);
-    mount.volume.attributes_changed(&made.0, mount.number);
-    session.reply_created(request, &inode, made, name_for)
-}
-
-/// What stands at a name that is about to go.
-struct Doomed {
-    stat: Stat,
-    inode: Option<Arc<Inode>>,
-}
-
-impl Doomed {
-    fn at(session: &Session, dir: RawFd, name: &CStr) -> Result<Doomed, Errno> {
-        let stat = file::stat_at(dir, name)?;
-        let inode = session.mount.volume.known_at(dir, name, &stat);
-        if let Some(inode) = &inode {
-            // Once it has no name it cannot be opened by its handle any more.
-            let _ = session.mount.volume.fd(inode);
-        }
-        Ok(Doomed { stat, inode })
-    }
-
-    fn is_gone(&self, session: &Session) {
-        let volume = &session.mount.volume;
-        volume.name_removed(self.inode.as_ref(), &self.stat, session.mount.number);
-    }
-
-    fn leave(self, session: &Session) {
-        if let Some(inode) = self.inode {
-            session.mount.volume.put(&inode);
-        }
-    }
+    let out = session.tell(&made, &stat, name_for);
+    request.reply(&out)
 }
 
 fn remove(
@@ -198,20 +149,13 @@ fn remove(
     request: &mut Request<'_>,
     act: impl FnOnce(RawFd, &CStr) -> Result<(), Errno>,
 ) -> Result<usize, Errno> {
-    let (inode, parent) = session.parent(request.node())?;
+    let mount = &session.mount;
+    let (inode, fd) = session.parent(request.node())?;
     let name = request.name()?;
     let _naming = inode.naming();
-    let doomed = Doomed::at(session, parent.as_raw_fd(), name)?;
-    let result = act(parent.as_raw_fd(), name);
-    if result.is_ok() {
-        doomed.is_gone(session);
-        session
-            .mount
-            .volume
-            .names_changed(&inode, session.mount.number);
-    }
-    doomed.leave(session);
-    result.map(|()| 0)
+    let parent = directory(&inode, &fd);
+    naming::remove_by(&mount.volume, mount.number, parent, name, act)?;
+    Ok(0)
 }
 
 pub fn unlink(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
@@ -238,50 +182,12 @@ pub fn rename(session: &Session, request: &mut Request<'_>) -> Result<usize, Err
     let (from_inode, from) = session.parent(request.node())?;
     let (name, new_name) = request.two_names()?;
     let _naming = from_inode.naming_both(&to_inode);
-    let moved = Doomed::at(session, from.as_raw_fd(), name)?;
-    let replaced = Doomed::at(session, to.as_raw_fd(), new_name).ok();
-    let elsewhere = from_inode.id != to_inode.id;
-    let goes = elsewhere && moved.stat.is_dir();
-    let comes = elsewhere
-        && flags & libc::RENAME_EXCHANGE != 0
-        && replaced.as_ref().is_some_and(|other| other.stat.is_dir());
-    let admit = || {
-        let here = (&*from_inode, from.as_raw_fd());
-        let there = (&*to_inode, to.as_raw_fd());
-        if goes {
-            mount.volume.admit_moved(here, name, there)?;
-        }
-        if comes {
-            mount.volume.admit_moved(there, new_name, here)?;
-        }
-        Ok(())
-    };
-    let result = admit()
-        .and_then(|()| file::rename(from.as_raw_fd(), name, to.as_raw_fd(), new_name, flags));
-    if result.is_ok() {
-        if goes || comes {
-            mount.volume.directory_moved();
-        }
-        if let Some(replaced) = &replaced {
-            // Renaming one of two links onto the other leaves both.
-            let same = replaced.stat.ino() == moved.stat.ino();
-            if !same && flags & libc::RENAME_EXCHANGE == 0 {
-                replaced.is_gone(session);
-            }
-        }
-        mount.volume.names_changed(&from_inode, mount.number);
-        if to_inode.id != from_inode.id {
-            mount.volume.names_changed(&to_inode, mount.number);
-        }
-        for touched in [Some(&moved), replaced.as_ref()].into_iter().flatten() {
-            if let Some(inode) = &touched.inode {
-                mount.volume.attributes_changed(inode, mount.number);
-            }
-        }
-    }
-    moved.leave(session);
-    if let Some(replaced) = replaced {
-        replaced.leave(session);
-    }
-    result.map(|()| 0)
+    naming::rename_flags(
+        &mount.volume,
+        mount.number,
+        (directory(&from_inode, &from), name),
+        (directory(&to_inode, &to), new_name),
+        flags,
+    )?;
+    Ok(0)
 }
