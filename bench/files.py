@@ -266,6 +266,15 @@ def fsd(scratch: Path) -> Iterator[tuple[System, str]]:
 
         hello = call("hello")
         call("volume.open", volume="fs-bench", backing=str(backing))
+        # As Lambay with `--quotas off`: everything is counted and paced, nothing held back.
+        call(
+            "volume.limits",
+            volume="fs-bench",
+            throughput={"mode": "elastic"},
+            performance="general_purpose",
+            passthrough=True,
+            enforce=False,
+        )
         call(
             "mount",
             mount="bench",
