@@ -12,15 +12,16 @@ import struct
 
 from lambay.network.namespaces import inside
 
-_NEWLINK, _SETLINK, _NEWADDR, _NEWROUTE, _DELROUTE = 16, 19, 20, 24, 25
-_MAKING = (_NEWLINK, _NEWADDR, _NEWROUTE)
+_NEWLINK, _SETLINK, _NEWADDR, _NEWROUTE, _DELROUTE, _NEWNEIGHBOUR = 16, 19, 20, 24, 25, 28
+_MAKING = (_NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGHBOUR)
 _REQUEST, _ACK, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
 _ERROR = 2
 _UP = 1
 _NESTED = 1 << 15
-_IFNAME, _LINKINFO, _NET_NS_FD = 3, 18, 28
+_HARDWARE, _IFNAME, _LINKINFO, _NET_NS_FD = 1, 3, 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _ADDRESS, _LOCAL = 1, 2
+_NEIGHBOUR, _NEIGHBOUR_HARDWARE, _PERMANENT = 1, 2, 0x80
 _DESTINATION, _OUT, _GATEWAY = 1, 4, 5
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
@@ -48,18 +49,22 @@ class Edgewise:
         Raises OSError.
         """
         index = _FIRST_INDEX + number
-        own = socket.inet_aton(address)
-        peer = _link(index, _text(_IFNAME, link) + _number(_NET_NS_FD, self._edge))
+        own, other = socket.inet_aton(address), socket.inet_aton(gateway)
+        # Each end is told the other's address: nobody asks by ARP, whose table all namespaces of a host share.
+        near, far = struct.pack("!HI", 0x0200, number), struct.pack("!HI", 0x0201, number)
+        named = _attribute(_HARDWARE, far) + _text(_IFNAME, link)
+        peer = _link(index, named + _number(_NET_NS_FD, self._edge))
         veth = _attribute(_INFO_DATA | _NESTED, _attribute(_VETH_PEER | _NESTED, peer))
         kind = _attribute(_LINKINFO | _NESTED, _text(_INFO_KIND, "veth") + veth)
-        by_gateway = _attribute(_GATEWAY, socket.inet_aton(gateway)) + _number(_OUT, _INSIDE_INDEX)
+        by_gateway = _attribute(_GATEWAY, other) + _number(_OUT, _INSIDE_INDEX)
         there = _open(environment)
         try:
             _send(
                 there,
-                (_NEWLINK, _link(_INSIDE_INDEX, _text(_IFNAME, INSIDE) + kind)),
+                (_NEWLINK, _link(_INSIDE_INDEX, _attribute(_HARDWARE, near) + _text(_IFNAME, INSIDE) + kind)),
                 (_NEWADDR, _address(_INSIDE_INDEX, own)),
                 (_SETLINK, _link(_INSIDE_INDEX, b"", _UP)),
+                (_NEWNEIGHBOUR, _neighbour(_INSIDE_INDEX, other, far)),
                 (_NEWROUTE, _route(0, _SCOPE_UNIVERSE, _ON_LINK, by_gateway)),
             )
         finally:
@@ -68,6 +73,7 @@ class Edgewise:
         _send(
             self._socket,
             (_SETLINK, _link(index, b"", _UP)),
+            (_NEWNEIGHBOUR, _neighbour(index, own, near)),
             (_NEWROUTE, _route(32, _SCOPE_LINK, 0, to_environment)),
         )
 
@@ -128,6 +134,12 @@ def _address(index: int, address: bytes) -> bytes:
     """struct ifaddrmsg, of one address alone."""
     head = struct.pack("=BBBBI", socket.AF_INET, 32, 0, _SCOPE_UNIVERSE, index)
     return head + _attribute(_LOCAL, address) + _attribute(_ADDRESS, address)
+
+
+def _neighbour(index: int, address: bytes, hardware: bytes) -> bytes:
+    """struct ndmsg, for good."""
+    head = struct.pack("=BxxxiHBB", socket.AF_INET, index, _PERMANENT, 0, 0)
+    return head + _attribute(_NEIGHBOUR, address) + _attribute(_NEIGHBOUR_HARDWARE, hardware)
 
 
 def _route(length: int, scope: int, flags: int, attributes: bytes) -> bytes:
