@@ -36,9 +36,10 @@ class Delivery:
     source_arn: str
     source_account: str
     principal: str = "logs.amazonaws.com"
+    trace_id: str = ""
 
 
-Deliver = Callable[[Any], Awaitable[None]]
+Deliver = Callable[[Delivery], Awaitable[None]]
 
 
 class LogSubscriptions:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lambay.aws import Arn, AWSError
 from lambay.observe.alarms import messages
-from lambay.observe.alarms.ports import Deliver, Neighbours
+from lambay.observe.alarms.ports import Neighbours
 from lambay.observe.alarms.records import AlarmChange
 
 _log = logging.getLogger("lambay.observe")
@@ -28,6 +28,11 @@ class FunctionEvent:
     source_arn: str
     source_account: str
     principal: str = PRINCIPAL
+    trace_id: str = ""
+
+
+Deliver = Callable[[FunctionEvent], Awaitable[None]]
+"""Queues an event for a function whose policy allows it."""
 
 
 class Actions:

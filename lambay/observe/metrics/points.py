@@ -49,8 +49,8 @@ class Point:
             compact(values),
         )
 
-    def merge(self, other: Point) -> None:
-        """Add what `other` knows."""
+    def merge(self, other: Point, most: int = MOST_VALUES) -> None:
+        """Add what `other` knows, keeping `most` different values apart."""
         self.count += other.count
         self.sum += other.sum
         self.minimum = min(self.minimum, other.minimum)
@@ -61,7 +61,7 @@ class Point:
         values = self.values
         for value, count in other.values.items():
             values[value] = values.get(value, 0.0) + count
-        if len(values) > MOST_VALUES:
+        if len(values) > most:
             self.values = compact(values)
 
     def copy(self) -> Point:
@@ -71,12 +71,20 @@ class Point:
 
 def compact(values: dict[float, float]) -> dict[float, float]:
     """`values` with neighbours put together until there are at most 64; their counts add up the same."""
+    return values if len(values) <= MOST_VALUES else rounded(values, MOST_VALUES)
+
+
+def rounded(values: dict[float, float], most: int) -> dict[float, float]:
+    """At most `most` values, each within a per cent of those that it stands for, or two, four, ….
+
+    The same values stand for neighbours everywhere, so that packed points have many bytes in common.
+    """
     width = _FINEST
-    found = values
-    while len(found) > MOST_VALUES:
+    while True:
         found = _grouped(values, math.log1p(width))
+        if len(found) <= most:
+            return found
         width *= 2
-    return found
 
 
 def _grouped(values: dict[float, float], step: float) -> dict[float, float]:
@@ -98,21 +106,12 @@ def stored(point: Point) -> bytes | None:
     return _encode((list(point.values), list(point.values.values())))
 
 
-def restored(
-    count: float,
-    total: float,
-    minimum: float,
-    maximum: float,
-    distribution: bytes | None,
-    *,
-    detail: bool = True,
-) -> Point:
-    """The point of its stored parts; without `detail` its distribution is left unread (None)."""
+def restored(count: float, total: float, minimum: float, maximum: float, distribution: bytes | None) -> Point:
+    """The point of its stored parts."""
     values: dict[float, float] | None = None
-    if detail:
-        if distribution is None:
-            values = {minimum: count}
-        elif distribution:
-            keys, counts = _decode(distribution)
-            values = dict(zip(keys, counts, strict=True))
+    if distribution is None:
+        values = {minimum: count}
+    elif distribution:
+        keys, counts = _decode(distribution)
+        values = dict(zip(keys, counts, strict=True))
     return Point(count, total, minimum, maximum, values)

@@ -198,28 +198,54 @@ def metrics_everywhere(connection: sqlite3.Connection, namespace: str, name: str
     ]
 
 
+Plain = tuple[int, float, float, float, float]
+"""Second, count, sum, minimum, maximum."""
+
+
+def read_plain(
+    connection: sqlite3.Connection, series: int, start: int, end: int, coarsest: int
+) -> Iterator[Plain]:
+    """`read` without distributions."""
+    for resolution, begin, body in _chunks(connection, series, start, end, coarsest):
+        inside = start <= begin and begin + chunks.SPANS[resolution] <= end
+        points = chunks.plain(body, begin, resolution)
+        yield from points if inside else (point for point in points if start <= point[0] < end)
+    yield from connection.execute(
+        "SELECT at, count, sum, minimum, maximum FROM points "
+        "WHERE series = ? AND resolution <= ? AND at >= ? AND at < ?",
+        (series, coarsest, start, end),
+    )
+
+
 def read(
-    connection: sqlite3.Connection, series: int, start: int, end: int, coarsest: int, *, detail: bool
+    connection: sqlite3.Connection, series: int, start: int, end: int, coarsest: int
 ) -> Iterator[tuple[int, Point]]:
     """Points from `start` until before `end`, none coarser than `coarsest` seconds; several may have one time."""
+    for resolution, begin, body in _chunks(connection, series, start, end, coarsest):
+        for at, point in chunks.unpack(body, begin, resolution):
+            if start <= at < end:
+                yield at, point
+    rows = connection.execute(
+        "SELECT at, count, sum, minimum, maximum, distribution FROM points "
+        "WHERE series = ? AND resolution <= ? AND at >= ? AND at < ?",
+        (series, coarsest, start, end),
+    )
+    for at, *parts in rows:
+        yield at, restored(*parts)
+
+
+def _chunks(
+    connection: sqlite3.Connection, series: int, start: int, end: int, coarsest: int
+) -> Iterator[tuple[int, int, bytes]]:
+    """Resolution, start and body of the chunks that have points of that time."""
     for resolution, span in chunks.SPANS.items():
         if resolution > coarsest:
             break
-        bodies = connection.execute(
+        for begin, body in connection.execute(
             "SELECT start, body FROM chunks WHERE series = ? AND resolution = ? AND start > ? AND start < ?",
             (series, resolution, start - span, end),
-        )
-        for begin, body in bodies:
-            for at, point in chunks.unpack(body, begin, resolution, detail=detail):
-                if start <= at < end:
-                    yield at, point
-        rows = connection.execute(
-            "SELECT at, count, sum, minimum, maximum, distribution FROM points "
-            "WHERE series = ? AND resolution = ? AND at >= ? AND at < ?",
-            (series, resolution, start, end),
-        )
-        for at, *parts in rows:
-            yield at, restored(*parts, detail=detail)
+        ):
+            yield resolution, begin, body
 
 
 def seal(

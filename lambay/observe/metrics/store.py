@@ -22,6 +22,8 @@ _SWEEP_SECONDS = 600.0
 _SEALED_AT_ONCE = 4000
 _ROLLED_AT_ONCE = 50
 _READERS = 2
+# In a question values are kept apart further than on disk: putting them together for each point would cost more.
+_MERGED_VALUES = 4096
 
 _log = logging.getLogger("lambay.observe")
 
@@ -122,15 +124,40 @@ def periods(
 
     `unit` None takes the values of all units together. Periods without data are absent.
     """
+    wanted = [series for series, its_unit in schema.series_of(connection, metric) if unit in (None, its_unit)]
+    if not detail:
+        return _plain_periods(connection, wanted, start, end, period)
     found: Points = {}
-    for series, its_unit in schema.series_of(connection, metric):
-        if unit is not None and unit != its_unit:
-            continue
-        for at, point in schema.read(connection, series, start, end, period, detail=detail):
+    for series in wanted:
+        for at, point in schema.read(connection, series, start, end, period):
             begin = at - (at - start) % period
             there = found.get(begin)
             if there is None:
                 found[begin] = point
             else:
-                there.merge(point)
+                there.merge(point, _MERGED_VALUES)
     return dict(sorted(found.items()))
+
+
+def _plain_periods(
+    connection: sqlite3.Connection, wanted: Sequence[int], start: int, end: int, period: int
+) -> Points:
+    """`periods` without distributions: thousands of points are added up in a few milliseconds."""
+    sums: dict[int, list[float]] = {}
+    for series in wanted:
+        for at, count, total, low, high in schema.read_plain(connection, series, start, end, period):
+            begin = at - (at - start) % period
+            there = sums.get(begin)
+            if there is None:
+                sums[begin] = [count, total, low, high]
+                continue
+            there[0] += count
+            there[1] += total
+            if low < there[2]:
+                there[2] = low
+            if high > there[3]:
+                there[3] = high
+    return {
+        begin: Point(count, total, low, high, None)
+        for begin, (count, total, low, high) in sorted(sums.items())
+    }
