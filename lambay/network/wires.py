@@ -198,8 +198,9 @@ class Wires:
             await self._close_doors(topology)
             await self.in_thread(self._apply_rules, topology)
             await self._open_doors(topology)
+            open_groups = _ungrouped(topology) if self._lifelines else topology
             for lifeline in list(self._lifelines):
-                self._judge(topology, lifeline)
+                self._judge(open_groups, lifeline)
             for link in list(self._gated):
                 await self._gate(link)
 
@@ -246,12 +247,12 @@ class Wires:
         return interface is not None and topology.subnets[interface.subnet].zone not in self._down
 
     def _judge(self, topology: Topology, lifeline: Lifeline) -> None:
-        """Whether packets of an established connection still pass; groups have no say in that."""
+        """Whether packets of an established connection still pass, in a topology whose groups have no say."""
         target = topology.at(_vpc_of(topology, lifeline.target.id), lifeline.target.address)
         if target is None:
             lifeline.end(f"mount target {lifeline.target.id} was deleted")
             return
-        verdict = reach(_ungrouped(topology), lifeline.source, target, "tcp", NFS_PORT)
+        verdict = reach(topology, lifeline.source, target, "tcp", NFS_PORT)
         if verdict.allowed:
             lifeline.mend()
         else:
