@@ -102,8 +102,14 @@ class PermissionOperations(Operations):
             raise stale_revision(_READER)
 
     def resource_policy(self, arn: str) -> str | None:
-        """The policy, JSON text, of a function's, version's or alias's ARN, for whoever evaluates access."""
+        """The policy, JSON text, of a function's, version's, alias's or layer version's ARN, for whoever
+        evaluates access.
+        """
         parts = arn.split(":")
+        if len(parts) == 8 and parts[2] == "lambda" and parts[5] == "layer" and parts[7].isdecimal():
+            key = f"{parts[4]}/{parts[3]}/{parts[6]}/{int(parts[7]):010d}"
+            layer = self._resources.layer_versions.get(key)
+            return policy_document(layer.policy) if layer is not None and layer.policy is not None else None
         if len(parts) not in (7, 8) or parts[2] != "lambda" or parts[5] != "function":
             return None
         policy = self._resources.policies.get(f"{parts[4]}/{parts[3]}/{parts[6]}/{':'.join(parts[7:])}")

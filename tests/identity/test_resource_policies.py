@@ -157,6 +157,29 @@ async def test_another_account_invokes_with_the_leave_of_both(server):
     await asyncio.to_thread(act)
 
 
+async def test_a_layer_version_is_shared_by_its_policy(server):
+    def act():
+        lambda_ = server.client("lambda")
+        made = lambda_.publish_layer_version(LayerName="tools", Content={"ZipFile": zipped()})
+        arn = made["LayerVersionArn"]
+        iam = server.other("iam")
+        iam.create_user(UserName="bob")
+        iam.put_user_policy(UserName="bob", PolicyName="own", PolicyDocument=document(allow("lambda:*")))
+        key = iam.create_access_key(UserName="bob")["AccessKey"]
+        bob = server.client("lambda", key["AccessKeyId"], key["SecretAccessKey"])
+        assert "no resource-based policy allows" in refused(bob.get_layer_version_by_arn, Arn=arn)
+        lambda_.add_layer_version_permission(
+            LayerName="tools",
+            VersionNumber=1,
+            StatementId="other",
+            Action="lambda:GetLayerVersion",
+            Principal=OTHER,
+        )
+        assert bob.get_layer_version_by_arn(Arn=arn)["LayerVersionArn"] == arn
+
+    await asyncio.to_thread(act)
+
+
 async def test_a_queues_policy_lets_in_and_keeps_out(server):
     def act():
         sqs = server.client("sqs")
