@@ -65,7 +65,7 @@ from lambay.registry import Registry
 from lambay.runtime import ENDPOINT_PORT, Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
 from lambay.store import Store
-from lambay.tls import server_context
+from lambay.tls import certificate_files, server_context
 
 _SESSION_SECONDS = 12 * 3600
 # A function's request is held in the server's memory whole; larger objects go to S3 in parts.
@@ -155,7 +155,13 @@ class House:
         self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)
         policies.add("lambda", self.functions.resource_policy)
         policies.add("elasticfilesystem", self.file_systems.resource_policy)
-        self.exports = Exports(self.file_systems, self.fsd, self.identity.permissions, settings.nfs_listen)
+        self.exports = Exports(
+            self.file_systems,
+            self.fsd,
+            self.identity.permissions,
+            settings.nfs_listen,
+            lambda: certificate_files(settings),
+        )
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.deployments = Deployments(self.store, self._ask, self.clock, self._access, self.alarms)

@@ -26,14 +26,10 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
 
     Raises OSError or ValueError naming the certificate or key that cannot be used.
     """
-    if settings.tls == "off":
+    files = certificate_files(settings)
+    if files is None:
         return None
-    if settings.tls == "generated":
-        certificate, key = generated(settings.data_dir / "tls", settings.host)
-    else:
-        assert settings.tls_cert is not None
-        assert settings.tls_key is not None
-        certificate, key = settings.tls_cert, settings.tls_key
+    certificate, key = files
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -42,6 +38,17 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"tls: {certificate} with key {key} cannot be used: {error}") from None
     return context
+
+
+def certificate_files(settings: Settings) -> tuple[Path, Path] | None:
+    """The certificate chain and its key; None where the settings want no TLS."""
+    if settings.tls == "off":
+        return None
+    if settings.tls == "generated":
+        return generated(settings.data_dir / "tls", settings.host)
+    assert settings.tls_cert is not None
+    assert settings.tls_key is not None
+    return settings.tls_cert, settings.tls_key
 
 
 def generated(directory: Path, host: str) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from lambay.fsd.connection import Connection, FsdError
-from lambay.fsd.protocol import NfsExport
+from lambay.fsd.protocol import NfsExport, NfsTls
 
 _log = logging.getLogger("lambay.fsd")
 
@@ -29,7 +29,7 @@ class NfsDoor:
         self._state = str(state)
         self._control = control
         self.exports: dict[str, NfsExport] = {}
-        self._listeners: dict[str, tuple[socket.socket, str | None]] = {}
+        self._listeners: dict[str, tuple[socket.socket, str | None, NfsTls | None]] = {}
 
     def export_fields(self, export: NfsExport) -> dict[str, Any]:
         return {"state": self._state, **msgspec.to_builtins(export)}
@@ -46,10 +46,12 @@ class NfsDoor:
         for name in list(self._listeners):
             await self.hand_over(name)
 
-    async def listen(self, name: str, listening: socket.socket, export: str | None) -> None:
+    async def listen(
+        self, name: str, listening: socket.socket, export: str | None, tls: NfsTls | None
+    ) -> None:
         """Raises FsdError; then the socket is still the caller's."""
         before = self._listeners.get(name)
-        self._listeners[name] = (listening, export)
+        self._listeners[name] = (listening, export, tls)
         try:
             await self.hand_over(name)
         except BaseException:
@@ -69,8 +71,8 @@ class NfsDoor:
         self.exports.clear()
 
     async def hand_over(self, name: str) -> None:
-        listening, export = self._listeners[name]
-        fields = {"state": self._state, "listener": name, "export": export}
+        listening, export, tls = self._listeners[name]
+        fields = {"tls": msgspec.to_builtins(tls), "state": self._state, "listener": name, "export": export}
         await asyncio.to_thread(self._send, fields, listening.fileno())
 
     def _send(self, fields: dict[str, Any], descriptor: int) -> None:

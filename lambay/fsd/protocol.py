@@ -83,8 +83,8 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
 class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
     """Something that NFS clients can mount, as `/EXPORT` or as the root of a listener of its own.
 
-    `posix` replaces the identity of every request; `anonymous` is who requests without one act as. File handles
-    are bound to `export`.
+    `posix` replaces the identity of every request; `anonymous` is who requests without one act as.
+    `secure_permissions` are those of clients over TLS, where they differ. File handles are bound to `export`.
     """
 
     export: str
@@ -94,6 +94,15 @@ class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
     posix: PosixIdentity | None = None
     anonymous: Identity = Identity(65534, 65534)
     permissions: Permissions = Permissions()
+    secure_permissions: Permissions | None = None
+
+
+class NfsTls(msgspec.Struct, frozen=True):
+    """Certificate chain and key, PEM. `first`: connections begin with TLS; else clients ask for it (RFC 9289)."""
+
+    certificate: str
+    key: str
+    first: bool = False
 
 
 class Mounted(msgspec.Struct, frozen=True):

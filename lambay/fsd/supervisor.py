@@ -27,6 +27,7 @@ from lambay.fsd.protocol import (
     Mount,
     Mounted,
     NfsExport,
+    NfsTls,
     Permissions,
     Report,
     Stats,
@@ -226,7 +227,14 @@ class Fsd:
         self._nfs.exports.pop(export, None)
         await self._ask("nfs.unexport", {"export": export}, dict)
 
-    async def nfs_listen(self, listener: str, listening: socket.socket, *, export: str | None = None) -> None:
+    async def nfs_listen(
+        self,
+        listener: str,
+        listening: socket.socket,
+        *,
+        export: str | None = None,
+        tls: NfsTls | None = None,
+    ) -> None:
         """Serve NFS on a bound, listening socket, of any network namespace; it is fsd's and ours from now on.
 
         Connections see `export` as their root, or without it a directory of all exports. Connections that never
@@ -234,7 +242,7 @@ class Fsd:
         """
         if not self._up.is_set():
             await self._wait_until_up("nfs.listen")
-        await self._nfs.listen(listener, listening, export)
+        await self._nfs.listen(listener, listening, export, tls)
 
     async def nfs_close(self, listener: str) -> None:
         """Accept no more connections there; those that stand go on. Idempotent."""

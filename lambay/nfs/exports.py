@@ -1,7 +1,7 @@
 """Keeps what fsd offers by NFS as EFS's records and file system policies have it.
 
 Every file system is offered as `fs-…` and every access point, with its root and its identity, as `fsap-…`. A
-client without TLS is the anonymous principal: the file system policy decides what it may do, and without a
+client is the anonymous principal: the file system policy decides what it may do, and without a
 policy it may do everything.
 """
 
@@ -12,10 +12,11 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from lambay.aws import Principal
-from lambay.fsd import Create, FsdError, NfsExport, Permissions, PosixIdentity
+from lambay.fsd import Create, FsdError, NfsExport, NfsTls, Permissions, PosixIdentity
 
 _log = logging.getLogger("lambay.nfs")
 
@@ -81,19 +82,35 @@ class FileServer(Protocol):
     async def nfs_export(self, export: NfsExport) -> None: ...
     async def nfs_unexport(self, export: str) -> None: ...
     async def nfs_listen(
-        self, listener: str, listening: socket.socket, *, export: str | None = None
+        self,
+        listener: str,
+        listening: socket.socket,
+        *,
+        export: str | None = None,
+        tls: NfsTls | None = None,
     ) -> None: ...
     async def nfs_close(self, listener: str) -> None: ...
 
 
 class Exports:
-    """`address` is "ADDRESS:PORT", or "off" for no socket of our own; others' sockets serve the same exports."""
+    """`address` is "ADDRESS:PORT", or "off" for no socket of our own; others' sockets serve the same exports.
 
-    def __init__(self, sources: Sources, fsd: FileServer, deciding: Deciding, address: str) -> None:
+    With `certificate` (chain and key, PEM files) clients of our socket may have TLS (`xprtsec=tls`).
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        fsd: FileServer,
+        deciding: Deciding,
+        address: str,
+        certificate: Callable[[], tuple[Path, Path] | None] = lambda: None,
+    ) -> None:
         self._sources = sources
         self._fsd = fsd
         self._deciding = deciding
         self._address = address
+        self._certificate = certificate
         self._offered: dict[str, NfsExport] = {}
         self._changed = asyncio.Event()
         self._true = asyncio.Event()
@@ -115,12 +132,19 @@ class Exports:
         await self.settled()
         listening = bound(self._address)
         try:
-            await self._fsd.nfs_listen(OUTSIDE, listening)
+            await self._fsd.nfs_listen(OUTSIDE, listening, tls=self._tls())
         except BaseException:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
         _log.info("NFS on %s", self._address)
+
+    def _tls(self) -> NfsTls | None:
+        files = self._certificate()
+        if files is None:
+            return None
+        certificate, key = files
+        return NfsTls(certificate.read_text(), key.read_text())
 
     @property
     def address(self) -> str | None:
@@ -192,10 +216,11 @@ class Exports:
             root=source.root,
             create=source.create,
             posix=source.posix,
-            permissions=await self._permissions(source),
+            permissions=await self._permissions(source, secure=False),
+            secure_permissions=await self._permissions(source, secure=True),
         )
 
-    async def _permissions(self, source: Source) -> Permissions:
+    async def _permissions(self, source: Source, *, secure: bool) -> Permissions:
         if source.file_system_policy is None:
             return Permissions(read_only=source.read_only)
         decision = await self._deciding.may_mount(
@@ -203,7 +228,7 @@ class Exports:
             source.file_system_arn,
             source.file_system_policy,
             access_point_arn=source.access_point_arn,
-            secure_transport=False,
+            secure_transport=secure,
         )
         return Permissions(
             read_only=source.read_only or not decision.client_write,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -224,6 +225,24 @@ class Connection:
         if accepted != 0:
             raise Denied((accepted,))
         return answer
+
+    def start_tls(self, context: ssl.SSLContext) -> str | None:
+        """RFC 9289: asks for TLS and begins it; the protocol that was agreed on."""
+        xid, record = self.call_record(0, b"", u32(7, 0))
+        self.send(record)
+        answer = Answer(self.receive())
+        assert answer.u32() == xid
+        assert answer.u32() == 1
+        if answer.u32() != 0:
+            raise Denied((answer.u32(), answer.u32()))
+        assert (answer.u32(), answer.opaque(), answer.u32()) == (0, b"STARTTLS", 0)
+        return self.wrap(context)
+
+    def wrap(self, context: ssl.SSLContext) -> str | None:
+        """TLS at once, as EFS's mount helper has it."""
+        secured = context.wrap_socket(self.socket, server_hostname="localhost")
+        self.socket = secured
+        return secured.selected_alpn_protocol()
 
     def compound(self, *operations: bytes, minor: int = 1) -> tuple[int, list[Result]]:
         """The compound's status, and the results of its operations."""

@@ -14,6 +14,7 @@ use super::xdr::{Decoder, Encoder, Malformed};
 use crate::identity::Identity;
 use crate::inode::Key;
 use crate::meter::Class;
+use crate::mount::Permissions;
 use crate::spreading;
 
 const MINOR_VERSION: u32 = 1;
@@ -384,12 +385,22 @@ impl Compound<'_> {
         self.at + 1 == self.operations
     }
 
+    /// What this client may do, whatever POSIX says.
+    pub fn permissions(&self, export: &Export) -> Permissions {
+        export.permissions(self.connection.is_secure())
+    }
+
+    pub fn identity(&self, export: &Export) -> Identity {
+        export.identity(self.credentials, self.permissions(export).root_squash)
+    }
+
     /// The thread acts as the request's user on that export from now on.
     pub fn assume(&self, export: &Export) -> Result<Identity, Status> {
-        if export.permissions().denied {
+        let permissions = self.permissions(export);
+        if permissions.denied {
             return Err(Status::ACCESS);
         }
-        let identity = export.identity(self.credentials);
+        let identity = self.identity(export);
         identity.assume()?;
         Ok(identity)
     }
@@ -397,7 +408,7 @@ impl Compound<'_> {
     /// Likewise, for a change.
     pub fn assume_to_change(&self, export: &Export) -> Result<Identity, Status> {
         let identity = self.assume(export)?;
-        if export.permissions().read_only {
+        if self.permissions(export).read_only {
             return Err(Status::ROFS);
         }
         Ok(identity)
@@ -525,7 +536,7 @@ impl Compound<'_> {
 
     /// The root of an export, for a client that may mount it.
     pub fn enter(&self, export: &Arc<Export>) -> Result<Place, Status> {
-        if export.permissions().denied {
+        if self.permissions(export).denied {
             return Err(Status::ACCESS);
         }
         self.connection.attach(export)?;

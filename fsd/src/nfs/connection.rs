@@ -1,15 +1,18 @@
 //! One TCP connection: its records in, its replies out, and whom of the file systems it is a client of.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustls::ServerConnection;
 
 use super::export::{Export, Node};
 use super::rpc::{Oversized, Records};
 use super::status::Status;
+use super::tls::Tls;
 use crate::meter::{Class, Meter};
 use crate::sys::event::Epoll;
 use crate::sys::file;
@@ -74,6 +77,11 @@ pub struct Connection {
     pending: AtomicUsize,
     interest: Mutex<Interest>,
     attachments: Mutex<Vec<Arc<Attachment>>>,
+    /// Held while a reply is made ready to send, so that its records keep their order.
+    tls: Mutex<Option<Box<ServerConnection>>>,
+    secure: AtomicBool,
+    /// TLS that may start when the client asks.
+    offered: Option<Tls>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -89,8 +97,13 @@ pub struct Arrived {
 }
 
 impl Connection {
-    /// `stream` does not block.
-    pub fn new(token: u64, stream: TcpStream, root: Root) -> Connection {
+    /// `stream` does not block. `tls`: it begins with a handshake.
+    pub fn new(
+        token: u64,
+        stream: TcpStream,
+        root: Root,
+        tls: Option<ServerConnection>,
+    ) -> Connection {
         Connection {
             token,
             stream,
@@ -100,11 +113,37 @@ impl Connection {
             pending: AtomicUsize::new(0),
             interest: Mutex::default(),
             attachments: Mutex::default(),
+            secure: AtomicBool::new(tls.is_some()),
+            tls: Mutex::new(tls.map(Box::new)),
+            offered: None,
         }
+    }
+
+    /// With TLS for clients that ask for it.
+    pub fn offering(self, offered: Option<Tls>) -> Connection {
+        Connection { offered, ..self }
+    }
+
+    pub fn offered(&self) -> Option<&Tls> {
+        self.offered.as_ref()
     }
 
     pub fn raw(&self) -> i32 {
         self.stream.as_raw_fd()
+    }
+
+    /// What goes over it is encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.secure.load(SeqCst)
+    }
+
+    /// Sends `reply` as it is, and speaks TLS from then on (RFC 9289 section 4.1).
+    pub fn start_tls(&self, reply: Vec<u8>, tls: ServerConnection, epoll: &Epoll) {
+        // What the client sends next waits for this lock, and then meets TLS.
+        let mut slot = lock(&self.tls);
+        self.enqueue(reply, epoll);
+        *slot = Some(Box::new(tls));
+        self.secure.store(true, SeqCst);
     }
 
     /// Clients and sessions of different roots have nothing to do with each other.
@@ -164,7 +203,7 @@ impl Connection {
     // ---- requests
 
     /// Reads what has come, up to the first whole records.
-    pub fn receive(&self) -> Result<Arrived, Oversized> {
+    pub fn receive(&self, epoll: &Epoll) -> Result<Arrived, Oversized> {
         let mut input = lock(&self.input);
         let mut records = Vec::new();
         loop {
@@ -179,6 +218,23 @@ impl Connection {
                 });
             }
             let fd = self.raw();
+            if self.is_secure() {
+                match self.receive_secure(&mut input, epoll) {
+                    Ok(true) => continue,
+                    Ok(false) => {
+                        return Ok(Arrived {
+                            records,
+                            ends: false,
+                        })
+                    }
+                    Err(_) => {
+                        return Ok(Arrived {
+                            records,
+                            ends: true,
+                        })
+                    }
+                }
+            }
             let read = match input.direct() {
                 Some((record, missing)) if missing > READ_AHEAD => {
                     let n = file::receive_onto(fd, record, missing.min(READ_LONG));
@@ -197,6 +253,47 @@ impl Connection {
             };
             return Ok(Arrived { records, ends });
         }
+    }
+
+    /// Takes what has come through TLS; false when nothing has.
+    fn receive_secure(&self, input: &mut Records, epoll: &Epoll) -> std::io::Result<bool> {
+        let mut slot = lock(&self.tls);
+        let Some(tls) = slot.as_mut() else {
+            return Err(std::io::ErrorKind::NotConnected.into());
+        };
+        let mut sealed = Vec::new();
+        match file::receive_onto(self.raw(), &mut sealed, READ_LONG) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(Errno(libc::EAGAIN)) => return Ok(false),
+            Err(Errno(libc::EINTR)) => return Ok(true),
+            Err(errno) => return Err(std::io::Error::from_raw_os_error(errno.0)),
+        }
+        let mut rest = &sealed[..];
+        let mut result = Ok(true);
+        while !rest.is_empty() && result.is_ok() {
+            tls.read_tls(&mut rest)?;
+            match tls.process_new_packets() {
+                Ok(state) => {
+                    let plain = state.plaintext_bytes_to_read();
+                    let mut reader = tls.reader().take(plain as u64);
+                    reader.read_to_end(&mut input.buffer)?;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a TLS connection ends");
+                    result = Err(std::io::ErrorKind::InvalidData.into());
+                }
+            }
+        }
+        // Its part of the handshake, or an alert.
+        let mut answer = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut answer)?;
+        }
+        if !answer.is_empty() {
+            self.enqueue(answer, epoll);
+        }
+        result
     }
 
     /// A request is answered, or was none.
@@ -236,6 +333,23 @@ impl Connection {
 
     /// Sends a reply, or what the client takes of it now.
     pub fn send(&self, reply: Vec<u8>, epoll: &Epoll) {
+        let mut slot = lock(&self.tls);
+        let Some(tls) = slot.as_mut() else {
+            drop(slot);
+            self.enqueue(reply, epoll);
+            return;
+        };
+        let mut sealed = Vec::with_capacity(reply.len() + reply.len() / 256 + 64);
+        let written = tls.writer().write_all(&reply);
+        while written.is_ok() && tls.wants_write() {
+            if tls.write_tls(&mut sealed).is_err() {
+                break;
+            }
+        }
+        self.enqueue(sealed, epoll);
+    }
+
+    fn enqueue(&self, reply: Vec<u8>, epoll: &Epoll) {
         let waits = {
             let mut output = lock(&self.output);
             if output.broken {

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::door::Door;
-use super::export::Terms;
+use super::export::{Granted, Terms};
+use super::tls::{self, Tls};
 use crate::identity::Posix;
 use crate::inode::DescriptorCache;
 use crate::later::Later;
@@ -35,6 +36,8 @@ pub struct Offer {
     pub anonymous: Option<User>,
     #[serde(default)]
     pub permissions: Permissions,
+    /// Of clients whose connection is encrypted; the same unless told otherwise.
+    pub secure_permissions: Option<Permissions>,
 }
 
 fn whole_volume() -> String {
@@ -72,6 +75,7 @@ pub struct Listen {
     pub listener: String,
     /// What connections see as their root; null for a directory of all exports.
     pub export: Option<String>,
+    pub tls: Option<tls::Identity>,
 }
 
 /// `nfs.close`.
@@ -133,7 +137,10 @@ impl Doorway {
             create: request.create,
             posix: request.posix.as_ref().map(User::posix),
             anonymous: request.anonymous.as_ref().map_or_else(nobody, User::posix),
-            permissions: request.permissions,
+            permissions: Granted {
+                plain: request.permissions,
+                secure: request.secure_permissions.unwrap_or(request.permissions),
+            },
         });
         Ok(json!({}))
     }
@@ -154,7 +161,8 @@ impl Doorway {
     ) -> Result<Value, Complaint> {
         let socket = socket.ok_or("nfs.listen: no socket came along (SCM_RIGHTS)")?;
         let door = self.opened(&request.state, later, descriptors)?;
-        door.listen(&request.listener, socket, request.export.as_deref())
+        let tls = request.tls.as_ref().map(Tls::new).transpose()?;
+        door.listen(&request.listener, socket, request.export.as_deref(), tls)
             .map_err(|errno| format!("listener {}: {errno}", request.listener))?;
         Ok(json!({}))
     }

@@ -55,7 +55,7 @@ impl Compound<'_> {
         let reopen = || file::reopen(&volume.proc, path.as_raw_fd(), flags);
         let opened = match volume.with_descriptors(reopen) {
             Err(Errno(libc::EACCES)) => {
-                let owner = node.export.identity(self.credentials).uid() == stat.uid();
+                let owner = self.identity(&node.export).uid() == stat.uid();
                 let executes = !writes && file::access(path.as_raw_fd(), libc::X_OK).is_ok();
                 if !owner && !executes {
                     return Err(Status::ACCESS);

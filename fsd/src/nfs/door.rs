@@ -21,6 +21,7 @@ use super::export::{Export, Terms};
 use super::handle::Seal;
 use super::recovery::Recovery;
 use super::rpc::{self, Accepted, Call, Credentials, PROGRAM, VERSION};
+use super::tls::Tls;
 use super::xdr::Decoder;
 use crate::inode::{DescriptorCache, Inode};
 use crate::later::Later;
@@ -37,6 +38,8 @@ const MOST_CONNECTIONS: usize = 8192;
 /// When descriptors have run out, new connections wait that long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const QUEUE: u64 = 0;
+/// RFC 9289 section 4.1.
+const STARTTLS: &[u8] = b"STARTTLS";
 const PSEUDO_ROOT_INO: u64 = 1;
 
 #[derive(Debug)]
@@ -45,6 +48,7 @@ struct Listener {
     socket: TcpListener,
     root: Root,
     token: u64,
+    tls: Option<Tls>,
 }
 
 #[derive(Clone, Debug)]
@@ -192,7 +196,13 @@ impl Door {
     // ---- sockets
 
     /// Serves a listening socket from now on. One of that name before is let go.
-    pub fn listen(&self, name: &str, socket: OwnedFd, export: Option<&str>) -> Result<(), Errno> {
+    pub fn listen(
+        &self,
+        name: &str,
+        socket: OwnedFd,
+        export: Option<&str>,
+        tls: Option<Tls>,
+    ) -> Result<(), Errno> {
         self.hang_up(name);
         let socket = TcpListener::from(socket);
         socket.set_nonblocking(true)?;
@@ -204,6 +214,7 @@ impl Door {
             socket,
             root,
             token,
+            tls,
         };
         let source = Source::Listener(Arc::new(listener));
         self.sources.piece(&token).insert(token, source);
@@ -230,7 +241,7 @@ impl Door {
     fn accept(self: &Arc<Door>, listener: &Arc<Listener>) {
         loop {
             match listener.socket.accept() {
-                Ok((stream, _)) => self.admit(stream, listener.root),
+                Ok((stream, _)) => self.admit(stream, listener),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                     self.descriptors.empty();
@@ -257,7 +268,7 @@ impl Door {
         let _ = self.epoll.once(raw, listener.token, true, false);
     }
 
-    fn admit(&self, stream: TcpStream, root: Root) {
+    fn admit(&self, stream: TcpStream, listener: &Listener) {
         if self.connections() >= MOST_CONNECTIONS {
             tracing::warn!(most = MOST_CONNECTIONS, "a connection too many is closed");
             return;
@@ -269,7 +280,16 @@ impl Door {
             return;
         }
         let token = self.next_token.fetch_add(1, SeqCst);
-        let connection = Arc::new(Connection::new(token, stream, root));
+        let first = listener.tls.as_ref().filter(|tls| tls.first);
+        let begun = match first.map(Tls::connection).transpose() {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(%error, "TLS cannot begin");
+                return;
+            }
+        };
+        let connection = Connection::new(token, stream, listener.root, begun);
+        let connection = Arc::new(connection.offering(listener.tls.clone()));
         let source = Source::Connection(Arc::clone(&connection));
         self.sources.piece(&token).insert(token, source);
         self.connections.fetch_add(1, SeqCst);
@@ -316,7 +336,7 @@ impl Door {
 
     fn attend(self: &Arc<Door>, connection: &Arc<Connection>) {
         connection.send_more();
-        let arrived = match connection.receive() {
+        let arrived = match connection.receive(&self.epoll) {
             Ok(arrived) => arrived,
             Err(_oversized) => {
                 tracing::warn!("a record longer than any request: the connection is closed");
@@ -369,6 +389,11 @@ impl Door {
             self.end(connection);
             return;
         };
+        if reply.is_empty() {
+            // It was sent already.
+            connection.answered(&self.epoll);
+            return;
+        }
         if time.is_none() && changed.is_empty() {
             connection.send(reply, &self.epoll);
             connection.answered(&self.epoll);
@@ -411,6 +436,7 @@ impl Door {
             return plain(Accepted::VersionMismatch(VERSION));
         }
         match (call.procedure, &call.credentials) {
+            (rpc::PROC_NULL, Credentials::Tls) => self.begin_tls(connection, call.xid),
             (rpc::PROC_NULL, _) => plain(Accepted::Success),
             (_, Credentials::Other(_) | Credentials::Tls) => {
                 Some(rpc::denied(call.xid, rpc::AUTH_REJECTEDCRED))
@@ -425,6 +451,19 @@ impl Door {
             )),
             _ => plain(Accepted::ProcedureUnavailable),
         }
+    }
+}
+
+impl Door {
+    /// The probe of RFC 9289: agrees where TLS can start on this connection, and starts it.
+    fn begin_tls(&self, connection: &Connection, xid: u32) -> Option<Vec<u8>> {
+        let offered = connection.offered().filter(|_| !connection.is_secure());
+        let Some(tls) = offered.and_then(|tls| tls.connection().ok()) else {
+            return Some(rpc::denied(xid, rpc::AUTH_REJECTEDCRED));
+        };
+        let agreed = rpc::accepted_with(xid, Accepted::Success, STARTTLS, 64);
+        connection.start_tls(rpc::finish(agreed), tls, &self.epoll);
+        Some(Vec::new())
     }
 }
 

@@ -33,7 +33,15 @@ pub struct Terms {
     pub posix: Option<Posix>,
     /// Who requests without an identity act as.
     pub anonymous: Posix,
-    pub permissions: Permissions,
+    pub permissions: Granted,
+}
+
+/// What clients may do, by how they are connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    pub plain: Permissions,
+    /// Over TLS.
+    pub secure: Permissions,
 }
 
 #[derive(Debug)]
@@ -45,7 +53,7 @@ pub struct Export {
     create: Option<CreationInfo>,
     posix: Option<Posix>,
     anonymous: Posix,
-    permissions: RwLock<Permissions>,
+    permissions: RwLock<Granted>,
     /// The root directory, once somebody came; with an interest.
     root: Mutex<Option<Arc<Inode>>>,
 }
@@ -98,22 +106,27 @@ impl Export {
             && self.anonymous == terms.anonymous
     }
 
-    pub fn permit(&self, permissions: Permissions) {
+    pub fn permit(&self, permissions: Granted) {
         *self
             .permissions
             .write()
             .unwrap_or_else(PoisonError::into_inner) = permissions;
     }
 
-    pub fn permissions(&self) -> Permissions {
-        *self
+    pub fn permissions(&self, secure: bool) -> Permissions {
+        let granted = *self
             .permissions
             .read()
-            .unwrap_or_else(PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner);
+        if secure {
+            granted.secure
+        } else {
+            granted.plain
+        }
     }
 
     /// Whom a request with these credentials acts as.
-    pub fn identity(&self, credentials: &Credentials) -> Identity {
+    pub fn identity(&self, credentials: &Credentials, squash: bool) -> Identity {
         let posix = match (&self.posix, credentials) {
             (Some(posix), _) => posix.clone(),
             (None, Credentials::Sys { uid, gid, gids }) => Posix {
@@ -123,7 +136,7 @@ impl Export {
             },
             (None, _) => self.anonymous.clone(),
         };
-        if self.permissions().root_squash {
+        if squash {
             interned(posix.squashed())
         } else {
             interned(posix)

@@ -133,7 +133,7 @@ impl Compound<'_> {
             granted |= LOOKUP | EXECUTE;
         }
         let changes = MODIFY | EXTEND | DELETE;
-        let read_only = node.export.permissions().read_only;
+        let read_only = self.permissions(&node.export).read_only;
         if supported & changes != 0 && !read_only {
             let mask = if is_dir {
                 libc::W_OK | libc::X_OK

@@ -23,4 +23,5 @@ mod recovery;
 mod rpc;
 mod sessions;
 mod status;
+mod tls;
 mod xdr;
