@@ -236,7 +236,7 @@ def peer(scratch: Path, text: str) -> Iterator[tuple[System, str]]:
     try:
         yield System(name, mountpoint, backing), f"{name:8} {command}"
     finally:
-        subprocess.run(["umount", mountpoint], check=True)
+        subprocess.run(["umount", "--lazy", mountpoint], check=True)
         process.wait(30)
 
 
@@ -313,8 +313,10 @@ def bindfs(scratch: Path) -> Iterator[tuple[System, str]]:
     version = subprocess.run(
         ["bindfs", "--version"], capture_output=True, text=True, check=True
     ).stdout.split()[1]
-    yield System("bindfs", mountpoint, backing), f"bindfs   {version}, {' '.join([*owner, *created])}"
-    subprocess.run(["umount", mountpoint], check=True)
+    try:
+        yield System("bindfs", mountpoint, backing), f"bindfs   {version}, {' '.join([*owner, *created])}"
+    finally:
+        subprocess.run(["umount", "--lazy", mountpoint], check=True)
 
 
 def build_load_generator() -> Path:
