@@ -127,6 +127,8 @@ class Permissions:
             if found.document is not None:
                 own = parsed_of_resource(found.arn, found.document)
                 policies = dataclasses.replace(policies, resource=own)
+        if account:
+            context = {**context, "aws:resourceaccount": (account,)}
         request = Request(
             call.principal,
             action,
