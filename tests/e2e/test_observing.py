@@ -200,6 +200,58 @@ def test_a_subscription_filter_reaches_a_function(lambay: Lambay, deploy: Deploy
     assert until(got) == [f"GOT {group} ERROR one", f"GOT {group} ERROR two"]
 
 
+def test_an_alarm_reaches_functions_directly_and_through_an_event_rule(
+    lambay: Lambay, deploy: Deployer
+) -> None:
+    name = deploy.function(
+        "import json\ndef handler(event, context):\n    print('GOT', event['source'], json.dumps(event))"
+    )
+    for principal in ("lambda.alarms.cloudwatch.amazonaws.com", "events.amazonaws.com"):
+        deploy.lambda_.add_permission(
+            FunctionName=name,
+            StatementId=principal.partition(".")[0],
+            Action="lambda:InvokeFunction",
+            Principal=principal,
+        )
+    arn = deploy.lambda_.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    alarm, events, cloudwatch = unique("alarm"), lambay.boto("events"), lambay.boto("cloudwatch")
+    pattern = {
+        "source": ["aws.cloudwatch"],
+        "detail-type": ["CloudWatch Alarm State Change"],
+        "detail": {"alarmName": [alarm]},
+    }
+    events.put_rule(Name=alarm, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=alarm, Targets=[{"Id": "1", "Arn": arn}])
+    cloudwatch.put_metric_alarm(
+        AlarmName=alarm,
+        Namespace="App",
+        MetricName="None",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+        TreatMissingData="ignore",
+        AlarmActions=[arn],
+    )
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a drill")
+    logs = lambay.boto("logs")
+
+    def got() -> list[dict[str, Any]]:
+        try:
+            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern="GOT")
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+        messages = [each["message"].partition("{")[2] for each in found["events"]]
+        return [json.loads("{" + message) for message in messages] if len(messages) == 2 else []
+
+    told = {"detail" if "detail" in event else "direct": event for event in until(got)}
+
+    assert told["detail"]["detail"]["state"]["value"] == "ALARM"
+    assert told["direct"]["alarmData"]["state"]["reason"] == "a drill"
+    assert told["direct"]["alarmArn"].endswith(alarm)
+
+
 @pytest.mark.usefixtures("function")
 def test_costs_and_counters(lambay: Lambay, function: str) -> None:
     costs = json.loads(lambay.cli("costs", "--json").stdout)
