@@ -122,13 +122,17 @@ class Environment:
         self._frozen = False
         self._freezing: asyncio.TimerHandle | None = None
         self._rested = 0.0
+        self._reset = False
+        self._resetting: asyncio.Task[None] | None = None
 
     # What the fleet asks
 
     @property
     def usable(self) -> bool:
         """Whether another invocation may come here."""
-        return not (self.ended or self.draining) and self._slot is not None and not self._slot.exited.done()
+        if self.ended or self.draining:
+            return False
+        return self._reset or (self._slot is not None and not self._slot.exited.done())
 
     @property
     def busy(self) -> bool:
@@ -138,7 +142,7 @@ class Environment:
     def state(self) -> Literal["starting", "busy", "idle", "frozen"]:
         if self._running is not None:
             return "busy"
-        if self._init is not None or self._slot is None:
+        if self._init is not None or (self._slot is None and not self._reset):
             return "starting"
         return "frozen" if self._frozen else "idle"
 
@@ -182,6 +186,7 @@ class Environment:
         self._log.begin(tail=invocation.tail_log)
         self._thaw()
         try:
+            await self.settled()
             if self.spec.network is not None and self._slot is not None:
                 await self._slot.settle()
             if self._lost or (self._slot is not None and self._slot.exited.done()):
@@ -208,7 +213,14 @@ class Environment:
         """No invocation is due; freeze shortly, so that a busy environment is never slowed by it."""
         self.idle_since = self._clock.time()
         self._rested = self._clock.monotonic()
+        if self._reset and self._resetting is None:
+            self._resetting = asyncio.create_task(self._clear_away(), name="reset of an environment")
         self._freeze_soon()
+
+    async def settled(self) -> None:
+        """Return once what a timeout or a crash left has ended."""
+        if self._resetting is not None:
+            await asyncio.wait([self._resetting])
 
     async def end(self) -> None:
         """Kill the processes, unmount, remove. Safe to call twice."""
@@ -217,6 +229,7 @@ class Environment:
         self.ended = True
         if self._freezing is not None:
             self._freezing.cancel()
+        await self.settled()
         await self._shut_extensions_down()
         killed = _Ending("exit", status=128 + 9)
         if self._init is not None and not self._init.done():
@@ -376,7 +389,8 @@ class Environment:
 
     async def _initialise_again(self, running: _Running) -> None:
         """What failed in Init, or broke since, is repeated as part of the invocation, in the function's time."""
-        self._lost = False
+        self._lost = self._reset = False
+        self._resetting = None
         left = running.began + self.spec.timeout_s - self._clock.monotonic()
         ending, duration_ms = await self._initialise(left, "invoke")
         if ending.reason == "ready":
@@ -537,7 +551,7 @@ class Environment:
         return True
 
     def _exited(self, slot: Slot) -> None:
-        if slot is not self._slot:
+        if slot is not self._slot or self._reset:
             return
         self._ended_by = "failure"
         ending = _Ending("exit", status=slot.exited.result())
@@ -604,8 +618,12 @@ class Environment:
                 f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             )
             return error_object(error_type, limit), "error", error_type
-        # Whatever is left of it must not go on, but for extensions that are told of the end.
-        self.draining = True
+        # Whatever is left of it must not go on, but for extensions that are told of the end. The environment is
+        # reset: its next invocation begins with an Init phase that nothing reports ("suppressed init").
+        if ending.reason == "file-system-lost" or spec.initialization_type != "on-demand":
+            self.draining = True
+        else:
+            self._reset = True
         self._ended_by = "timeout" if ending.reason == "timeout" else "failure"
         if self._slot is not None and self._extensions.expects_shutdown:
             self._slot.kill_runtime()
@@ -659,6 +677,12 @@ class Environment:
             self._slot.group.thaw()
             self._frozen = False
             self._telemetry.hold(False)
+
+    async def _clear_away(self) -> None:
+        """After a timeout or a crash: what ran here ends, extensions with their Shutdown phase."""
+        await self._shut_extensions_down()
+        await self._leave_slot()
+        self._ended_by, self._shutting_down = "spindown", False
 
     async def _shut_extensions_down(self) -> None:
         """The Shutdown phase, which environments with extensions have, after a timeout or a crash as well."""

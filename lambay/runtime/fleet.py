@@ -174,6 +174,8 @@ class LocalFleet:
         await self._slots.settled()
         while self._endings:
             await asyncio.wait(set(self._endings))
+        for environment in list(self._environments):
+            await environment.settled()
 
     async def acquire(self, spec: EnvironmentSpec) -> Environment:
         """An idle environment of the spec's key, or a new one that has been through its Init phase.

@@ -7,6 +7,8 @@ import json
 import re
 from datetime import UTC, datetime
 
+import pytest
+
 from .arrange import Bench, invocation
 
 ECHO = "def handler(event, context): return event"
@@ -244,8 +246,39 @@ async def test_a_timeout_ends_the_environment(bench: Bench) -> None:
     assert lines[1] == "before"
     assert lines[2].endswith(f"{asked.request_id} Task timed out after 1.00 seconds")
     assert lines[-1].endswith("Status: timeout\t")
-    await bench.fleet.settled()
-    assert bench.fleet.status().environments == {}
+
+
+@pytest.mark.parametrize("event", ["hang", "die"])
+async def test_after_a_timeout_or_a_crash_init_is_part_of_the_next_invocation(
+    bench: Bench, event: str
+) -> None:
+    spec = bench.function(
+        """
+        import os, time
+        print("importing", flush=True)
+        calls = 0
+        def handler(event, context):
+            global calls
+            calls += 1
+            if event == "hang":
+                time.sleep(60)
+            if event == "die":
+                os._exit(1)
+            return calls
+        """,
+        timeout_s=2,
+    )
+    first = await bench.invoke(spec)
+
+    failed = await bench.invoke(spec, event)
+    again = await bench.invoke(spec)
+
+    assert failed.error_type in ("Sandbox.Timedout", "Runtime.ExitError")
+    assert (first.payload, again.payload) == (b"1", b"1")
+    assert first.environment_id == failed.environment_id == again.environment_id
+    assert first.init_ms is not None
+    assert again.init_ms is None
+    assert (await bench.log(spec)).count("importing") == 2
 
 
 async def test_a_crash_is_told_with_its_status(bench: Bench) -> None:
