@@ -238,7 +238,7 @@ def test_secrets_are_not_in_the_log(exposed: Exposed) -> None:
     made = kms.create_key()["KeyMetadata"]["KeyId"]
     data_key = kms.generate_data_key(KeyId=made, KeySpec="AES_256")
     plaintext = kms.decrypt(CiphertextBlob=data_key["CiphertextBlob"])["Plaintext"]
-    deploy = Deployer(exposed)
+    deploy = Deployer(exposed, "test", SECRET)
     function = deploy.function(
         "def handler(event, context): return 1", Environment={"Variables": {"PASSWORD": "swordfish-42"}}
     )
