@@ -169,6 +169,18 @@ class LogGroups(LogsOperations):
         await self._change(key, lambda connection, group: schema.set_protection(connection, group, protected))
         return {}
 
+    async def associate_kms_key(self, call: Call, input: Input) -> Output:
+        """Of a log group; the events are not encrypted with it."""
+        key = input["kmsKeyId"]
+        group = _keyed_group(call, input)
+        await self._change(group, lambda connection, group: schema.set_kms_key(connection, group, key))
+        return {}
+
+    async def disassociate_kms_key(self, call: Call, input: Input) -> Output:
+        group = _keyed_group(call, input)
+        await self._change(group, lambda connection, group: schema.set_kms_key(connection, group, None))
+        return {}
+
     async def tag_resource(self, call: Call, input: Input) -> Output:
         await self._tag(_tagged_group(call, input), dict(input["tags"]))
         return {}
@@ -212,6 +224,17 @@ class LogGroups(LogsOperations):
 
     async def _change(self, key: GroupKey, change: Callable[[sqlite3.Connection, Group], None]) -> None:
         await self._store.change(lambda connection: change(connection, required_group(connection, key)))
+
+
+def _keyed_group(call: Call, input: Input) -> GroupKey:
+    name, identifier = input.get("logGroupName"), input.get("resourceIdentifier")
+    if (name is None) == (identifier is None):
+        raise invalid("Exactly one of logGroupName and resourceIdentifier must be given.")
+    if name is not None:
+        return GroupKey(call.account, call.region, name)
+    if ":log-group:" not in identifier:
+        raise invalid(f"resourceIdentifier: {identifier}: keys are kept for log groups only")
+    return identified_group(call, identifier)
 
 
 def _tagged_group(call: Call, input: Input) -> GroupKey:

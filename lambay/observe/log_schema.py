@@ -166,6 +166,10 @@ def set_retention(connection: sqlite3.Connection, group: Group, days: int | None
     connection.execute("UPDATE log_groups SET retention_days = ? WHERE id = ?", (days, group.id))
 
 
+def set_kms_key(connection: sqlite3.Connection, group: Group, key: str | None) -> None:
+    connection.execute("UPDATE log_groups SET kms_key_id = ? WHERE id = ?", (key, group.id))
+
+
 def set_protection(connection: sqlite3.Connection, group: Group, protected: bool) -> None:
     connection.execute("UPDATE log_groups SET protected = ? WHERE id = ?", (protected, group.id))
 

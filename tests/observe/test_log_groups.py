@@ -267,3 +267,17 @@ async def test_a_reset_leaves_nothing(client, logs):
     assert await names(client) == []
     await client.write("/g", "s", "y")
     assert messages(await client.filter_log_events(logGroupName="/g")) == ["y"]
+
+
+async def test_a_key_is_associated_and_taken_away(client: Client) -> None:
+    await client.create_log_group(logGroupName="/keyed")
+    key = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    await client.associate_kms_key(logGroupName="/keyed", kmsKeyId=key)
+    (keyed,) = (await client.describe_log_groups())["logGroups"]
+    await client.disassociate_kms_key(resourceIdentifier=keyed["logGroupArn"])
+    (bare,) = (await client.describe_log_groups())["logGroups"]
+
+    assert keyed["kmsKeyId"] == key
+    assert "kmsKeyId" not in bare
+    error = await client.refused("associate_kms_key", kmsKeyId=key)
+    assert "Exactly one of" in error.message
