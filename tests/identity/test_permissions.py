@@ -244,6 +244,22 @@ def on_file_system(principal: Any, action: str, effect: str = "Allow", **element
     return json.dumps({"Version": "2012-10-17", "Statement": statement})
 
 
+async def test_the_resources_account_is_a_condition_key(enforcing, records):
+    """A bucket's ARN has no account; a queue's has."""
+    own = {"Condition": {"StringEquals": {"aws:ResourceAccount": ACCOUNT}}}
+    records.attached[ANN.arn] = Attached((("own", policy(**own)),))
+
+    async def may(resource: str) -> bool:
+        try:
+            await enforcing.authorize(call(ANN), "sqs:SendMessage", (resource,))
+        except AWSError:
+            return False
+        return True
+
+    assert await may(f"arn:aws:sqs:us-east-1:{ACCOUNT}:q")
+    assert not await may("arn:aws:sqs:us-east-1:210987654321:q")
+
+
 async def test_what_a_functions_role_may_do_with_a_mount(enforcing, records):
     role = records.add_role("r")
     others = on_file_system({"AWS": ANN.arn}, CLIENT + "*")
