@@ -228,10 +228,10 @@ class LogGroups(LogsOperations):
 
 def _keyed_group(call: Call, input: Input) -> GroupKey:
     name, identifier = input.get("logGroupName"), input.get("resourceIdentifier")
-    if (name is None) == (identifier is None):
-        raise invalid("Exactly one of logGroupName and resourceIdentifier must be given.")
-    if name is not None:
+    if name is not None and identifier is None:
         return GroupKey(call.account, call.region, name)
+    if identifier is None or name is not None:
+        raise invalid("Exactly one of logGroupName and resourceIdentifier must be given.")
     if ":log-group:" not in identifier:
         raise invalid(f"resourceIdentifier: {identifier}: keys are kept for log groups only")
     return identified_group(call, identifier)

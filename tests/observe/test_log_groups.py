@@ -269,7 +269,7 @@ async def test_a_reset_leaves_nothing(client, logs):
     assert messages(await client.filter_log_events(logGroupName="/g")) == ["y"]
 
 
-async def test_a_key_is_associated_and_taken_away(client: Client) -> None:
+async def test_a_key_is_associated_and_taken_away(client):
     await client.create_log_group(logGroupName="/keyed")
     key = "arn:aws:kms:eu-west-1:123456789012:key/1"
     await client.associate_kms_key(logGroupName="/keyed", kmsKeyId=key)
