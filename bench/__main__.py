@@ -3,6 +3,6 @@
 import subprocess
 import sys
 
-for name in ("files", "invoke", "logs", "observe"):
+for name in ("files", "nfs", "invoke", "logs", "observe"):
     print(f"\n=== {name} ===", flush=True)
     subprocess.run([sys.executable, "-m", f"bench.{name}"], check=True)

@@ -16,6 +16,8 @@ use crate::spreading;
 use crate::sys::file;
 use crate::sys::Errno;
 
+/// Bytes whose reading or writing takes longer than waking a thread.
+const LONG: usize = 64 << 10;
 const UNSTABLE: u32 = 0;
 const DATA_SYNC: u32 = 1;
 const FILE_SYNC: u32 = 2;
@@ -79,6 +81,9 @@ impl Compound<'_> {
         self.assume(&node.export)?;
         let fd = self.descriptor(&node, state, false)?;
         let raw = fd.as_raw_fd();
+        if count as usize >= LONG {
+            self.door.let_others_read(self.connection);
+        }
         // The end-of-file flag and the length.
         let room = self.room(out, MAX_IO + 16).saturating_sub(16);
         let most = (count as usize).min(room);
@@ -113,6 +118,9 @@ impl Compound<'_> {
         let fd = self.descriptor(&node, state, true)?;
         let raw = fd.as_raw_fd();
         let data = data.get(..data.len().min(MAX_IO)).unwrap_or_default();
+        if stable != UNSTABLE || data.len() >= LONG {
+            self.door.let_others_read(self.connection);
+        }
         if offset.saturating_add(data.len() as u64) > LARGEST_FILE {
             return Err(Status::FBIG);
         }
@@ -159,6 +167,7 @@ impl Compound<'_> {
         }
         let volume = node.volume();
         let reopen = || file::reopen(&volume.proc, path.as_raw_fd(), libc::O_RDONLY);
+        self.door.let_others_read(self.connection);
         // Who wrote need not be able to read.
         let fd = identity::with_capabilities(|| volume.with_descriptors(reopen))?;
         file::sync_content(fd.as_raw_fd())?;

@@ -1,7 +1,7 @@
 //! The NFS door: listening sockets, connections, and the threads that serve them.
 //!
-//! All threads wait on one epoll set. Who is woken reads whole requests from a connection, lets the next thread watch it,
-//! and runs them; an answer that a limit or another client's cache holds back is sent later by somebody else, so that no
+//! All threads wait on one epoll set. Who is woken reads whole requests from a connection and runs them, and lets the next
+//! thread read on where they come in numbers or take long; an answer that a limit or another client's cache holds back is sent later by somebody else, so that no
 //! thread waits for a client.
 
 use std::collections::{HashMap, VecDeque};
@@ -348,10 +348,9 @@ impl Door {
             self.end(connection);
             return;
         }
-        // Others may read what comes next while this thread is busy.
-        connection.watch(&self.epoll);
         let mut records = arrived.records.into_iter();
         let Some(first) = records.next() else {
+            connection.watch(&self.epoll);
             return;
         };
         let more: Vec<Work> = records
@@ -360,8 +359,16 @@ impl Door {
         if !more.is_empty() {
             lock(&self.queue).extend(more);
             self.queued.signal();
+            self.let_others_read(connection);
         }
         self.serve(connection, &first);
+        // Not before: a client that waits for its answer is best served by the thread that is awake.
+        connection.watch(&self.epoll);
+    }
+
+    /// This thread may be busy for long: another may read what comes next.
+    pub fn let_others_read(&self, connection: &Connection) {
+        connection.watch(&self.epoll);
     }
 
     /// Takes one request off the queue; whoever is woken next takes the next.
