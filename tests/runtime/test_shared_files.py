@@ -18,6 +18,7 @@ from .arrange import Bench, build, invocation
 
 SOURCE = """
     import errno, fcntl, os, time
+    kept = []
     def handler(event, context):
         path = "/mnt/shared/" + event.get("name", "file")
         if event["do"] == "write":
@@ -35,6 +36,8 @@ SOURCE = """
             lock(file, fcntl.LOCK_EX | (0 if event.get("hold") else fcntl.LOCK_NB))
         except OSError as error:
             return errno.errorcode[error.errno]
+        if event.get("keep"):
+            kept.append(file)
         time.sleep(event.get("hold", 0))
         return "locked"
 """
@@ -116,6 +119,25 @@ async def test_locks_exclude_each_other_and_end_with_their_environment(shared: S
 
     await holding
     assert await shared.bench.answer(second, second_event) == "locked"
+
+
+@pytest.mark.parametrize("kind", ["fcntl", "flock"])
+async def test_a_frozen_environment_keeps_its_lock_until_it_ends(shared: Shared, kind: str) -> None:
+    first, second = shared.function(), shared.function()
+    environment = await shared.bench.fleet.acquire(first)
+    await shared.bench.fleet.invoke(environment, invocation(first, {"do": kind, "keep": True}))
+    shared.bench.fleet.release(environment)
+    for _ in range(600):
+        if environment.state == "frozen":
+            break
+        await asyncio.sleep(0.1)
+
+    held = await shared.bench.answer(second, {"do": kind})
+    state = environment.state
+    await shared.bench.fleet.drain(first.key)
+
+    assert (state, held) == ("frozen", "EAGAIN")
+    assert await shared.bench.answer(second, {"do": kind}) == "locked"
 
 
 async def test_a_dead_file_server_fails_the_invocation_and_not_the_next(shared: Shared) -> None:
