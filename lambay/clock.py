@@ -16,14 +16,19 @@ from datetime import UTC, datetime, timedelta
 class Clock:
     """Real time plus an offset; sleepers wake early when `advance` carries the clock past their hour."""
 
-    def __init__(self) -> None:
-        self._offset = 0.0
+    def __init__(self, ahead: float = 0.0) -> None:
+        self._offset = ahead
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
 
     def time(self) -> float:
         """Seconds since the epoch."""
         return time.time() + self._offset
+
+    @property
+    def ahead(self) -> float:
+        """Seconds that this clock is ahead of the host's."""
+        return self._offset
 
     def now(self) -> datetime:
         """An aware datetime in UTC."""

@@ -17,7 +17,6 @@ import msgspec
 from lambay import __version__
 from lambay.api import Endpoint, Gateway, Listener
 from lambay.aws import Arn, AWSError, Call, Principal
-from lambay.clock import Clock
 from lambay.console import Console, Files, Topology
 from lambay.deploy import Stacks
 from lambay.deployments import Deployments
@@ -65,6 +64,7 @@ from lambay.registry import Registry
 from lambay.runtime import ENDPOINT_PORT, Credentials, EnvironmentSpec, LocalFleet
 from lambay.settings import Settings
 from lambay.store import Store
+from lambay.timekeeping import Timekeeping
 from lambay.tls import certificate_files, server_context
 
 _SESSION_SECONDS = 12 * 3600
@@ -77,8 +77,9 @@ class House:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.clock = Clock()
         self.store = Store(settings.data_dir / "lambay.db")
+        self.time = Timekeeping(self.store)
+        self.clock = self.time.clock
         self.fsd = Fsd(settings)
         self.neighbours = Neighbours(settings.data_dir / "neighbours", settings, self.clock)
         iam = RememberedRecords(IamRecords(self.neighbours.ready))

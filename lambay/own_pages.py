@@ -51,6 +51,8 @@ class OwnPages:
             ("GET", "/_lambay/explain", house.explainer.page),
             ("GET", "/_lambay/network", self._network),
             ("POST", "/_lambay/zones/", self._zone),
+            ("GET", "/_lambay/clock", house.time.show),
+            ("POST", "/_lambay/clock", house.time.advance),
             ("GET", "/_lambay/live", self._live),
             ("GET", "/_lambay/costs", house.billing.page),
             ("GET", "/_lambay/map", house.topology.handle),

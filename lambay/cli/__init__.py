@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lambay.cli import (
+    clock,
     costs,
     deploy,
     destroy,
@@ -23,7 +24,7 @@ from lambay.cli import (
 )
 from lambay.cli.endpoint import CommandError
 
-_VERBS = (up, status, top, costs, invoke, logs, explain, fs, deploy, destroy, validate, version, zone)
+_VERBS = (up, status, top, costs, invoke, logs, explain, fs, deploy, destroy, validate, clock, zone, version)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from lambay.cli.endpoint import CommandError, add_endpoint, client, lines
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from lambay.cli.spans import seconds
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from botocore.exceptions import ClientError
 
     group = options.group if "/" in options.group else f"/aws/lambda/{options.group}"
-    since = int((time.time() - _seconds(options.since)) * 1000)
+    since = int((time.time() - seconds("--since", options.since)) * 1000)
     if options.follow:
         query = urlencode(
             {"group": group, "since": since, "filter": options.filter, "region": options.region}
@@ -50,13 +48,6 @@ def run(options: argparse.Namespace) -> int:
     except ClientError as error:
         raise CommandError(str(error)) from None
     return 0
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([smhd])", text)
-    if match is None:
-        raise CommandError(f"--since: {text!r} is not a number with s, m, h or d, such as 10m")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _print(event: dict[str, Any], as_json: bool) -> None:
