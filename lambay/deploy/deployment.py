@@ -447,7 +447,7 @@ class Deployment:
         await self._book.tell(self.stack, replace(record, status="UPDATE_IN_PROGRESS", reason=""))
         try:
             made = await entry.update(
-                self._at(record, before), before.id, before.properties, record.now.properties
+                self._at(record, before, back=True), before.id, before.properties, record.now.properties
             )
         except AWSError as error:
             self._failures.append(name)
@@ -573,7 +573,8 @@ class Deployment:
 
     # -- small things --------------------------------------------------------------------------------------
 
-    def _at(self, record: Resource, physical: Physical) -> At:
+    def _at(self, record: Resource, physical: Physical, *, back: bool = False) -> At:
+        """`back` is a rollback: what the update policy says of going forwards does not count."""
         stack = self.stack
         return At(
             aws=self._call,
@@ -587,7 +588,7 @@ class Deployment:
             changed=self._book.store.next_commit,
             signals=self._signals,
             nested=self._nested,
-            update_policy=self._update_policy(record.name),
+            update_policy={} if back else self._update_policy(record.name),
         )
 
     def _update_policy(self, name: str) -> Mapping[str, Any]:

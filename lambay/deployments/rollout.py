@@ -163,8 +163,6 @@ class Rollouts:
                 f"AppSpec file's CurrentVersion, {spec.current}.",
                 BEFORE,
             )
-        wanted = {"FunctionName": spec.function, "Qualifier": spec.target}
-        await self._lambda(deployment, "GetFunctionConfiguration", wanted)
 
     async def _hook(self, key: str, name: str) -> None:
         """Call the event's function and wait for its answer, at most an hour."""
