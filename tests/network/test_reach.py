@@ -157,7 +157,7 @@ BROKEN = {
     "the NAT gateway's subnet denies the answers": (
         with_(
             "acls",
-            NetworkAcl("acl-x", "vpc-a", False, ("subnet-a3",), (replace(DENY_ANSWERS, egress=False), *OPEN)),
+            NetworkAcl("acl-x", "vpc-a", False, ("subnet-a3",), (AclEntry(50, False, False, 6, "0.0.0.0/0", (32768, 60999)), *OPEN)),
         ),
         "93.184.216.34",
         "network ACL acl-x of subnet subnet-a3 denies inbound the answers on TCP 32768 from 93.184.216.34 by rule 50",
