@@ -94,6 +94,7 @@ def test_a_whole_network_lets_everything_through(to: Interface | str) -> None:
 ACL_A1 = NetworkAcl("acl-x", "vpc-a", False, ("subnet-a1",), OPEN)
 ACL_A2 = NetworkAcl("acl-x", "vpc-a", False, ("subnet-a2",), OPEN)
 DENY_NFS = AclEntry(50, False, False, 6, "10.0.1.0/24", (2049, 2049))
+DENY_EPHEMERAL = AclEntry(50, False, False, 6, "0.0.0.0/0", (32768, 60999))
 DENY_ANSWERS = AclEntry(50, True, False, 6, "0.0.0.0/0", (1024, 40000))
 
 BROKEN = {
@@ -157,7 +158,7 @@ BROKEN = {
     "the NAT gateway's subnet denies the answers": (
         with_(
             "acls",
-            NetworkAcl("acl-x", "vpc-a", False, ("subnet-a3",), (AclEntry(50, False, False, 6, "0.0.0.0/0", (32768, 60999)), *OPEN)),
+            NetworkAcl("acl-x", "vpc-a", False, ("subnet-a3",), (DENY_EPHEMERAL, *OPEN)),
         ),
         "93.184.216.34",
         "network ACL acl-x of subnet subnet-a3 denies inbound the answers on TCP 32768 from 93.184.216.34 by rule 50",
