@@ -371,3 +371,44 @@ Outputs: {Url: {Value: !GetAtt HelloUrl.FunctionUrl}}
     processed = cloud.formation.get_template(StackName=stack.name, TemplateStage="Processed")["TemplateBody"]
     assert "AWS::Serverless" not in json.dumps(processed)
     assert stack.delete() == "DELETE_COMPLETE", stack.failures()
+
+
+def test_a_deployment_preference_shifts_the_alias_by_codedeploy(cloud: Cloud) -> None:
+    template = """
+Transform: AWS::Serverless-2016-10-31
+Parameters: {Answer: {Type: String, Default: one}}
+Resources:
+  Hello:
+    Type: AWS::Serverless::Function
+    Properties:
+      Handler: index.handler
+      Runtime: RUNTIME
+      Timeout: 20
+      InlineCode: !Sub |
+        def handler(event, context):
+            return "${Answer}"
+      AutoPublishAlias: live
+      AutoPublishAliasAllProperties: true
+      DeploymentPreference: {Type: AllAtOnce}
+"""
+
+    def said() -> str:
+        answer = cloud.lambda_.invoke(FunctionName=f"{stack.resources['Hello']}:live")
+        return str(json.loads(answer["Payload"].read()))
+
+    stack = cloud.create(template)
+    assert stack.status == "CREATE_COMPLETE", stack.failures()
+    assert said() == "one"
+
+    assert stack.update(template.replace("Default: one", "Default: two")) == "UPDATE_COMPLETE", (
+        stack.failures()
+    )
+
+    assert said() == "two"
+    application = stack.resources["ServerlessDeploymentApplication"]
+    group = stack.resources["HelloDeploymentGroup"]
+    deployments = cloud.server.boto("codedeploy").list_deployments(
+        applicationName=application, deploymentGroupName=group
+    )
+    assert len(deployments["deployments"]) == 1
+    assert stack.delete() == "DELETE_COMPLETE", stack.failures()
