@@ -25,6 +25,7 @@ ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
 _BACKLOG = 512
 # Tries again what fsd did not take; policies may be about the time as well.
 _AGAIN_SECONDS = 5.0
+_SETTLED_SECONDS = 15.0
 
 
 class Source(Protocol):
@@ -93,7 +94,7 @@ class FileServer(Protocol):
 
 
 class Exports:
-    """`address` is "ADDRESS:PORT", or "off" for no socket of our own; others' sockets serve the same exports.
+    """`address` is "ADDRESS:PORT", or "off" for no socket of our own; who has others calls `offer`.
 
     With `certificate` (chain and key, PEM files) clients of our socket may have TLS (`xprtsec=tls`).
     """
@@ -125,11 +126,13 @@ class Exports:
 
     async def start(self) -> None:
         """Offer everything, then listen. Raises OSError naming the address, FsdError."""
-        self._changed.set()
-        self._keeping = asyncio.create_task(self._keep(), name="nfs exports")
         if self._address == "off":
             return
-        await self.settled()
+        self.offer()
+        # A file system that cannot be offered keeps nobody from the others.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLED_SECONDS):
+                await self.settled()
         listening = bound(self._address)
         try:
             await self._fsd.nfs_listen(OUTSIDE, listening, tls=self._tls())
@@ -150,6 +153,12 @@ class Exports:
     def address(self) -> str | None:
         """ADDRESS:PORT of the socket that listens, None where none does."""
         return None if self.port is None else f"{self._address.rpartition(':')[0]}:{self.port}"
+
+    def offer(self) -> None:
+        """Keep fsd's exports true from now on: somebody serves NFS on a socket."""
+        self._changed.set()
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep(), name="nfs exports")
 
     async def stop(self) -> None:
         if self._keeping is not None:

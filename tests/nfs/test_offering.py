@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import time
@@ -79,15 +80,20 @@ def test_file_systems_and_access_points_come_and_go_and_policies_decide(lambay: 
             FileSystemId=file_system, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         )
 
-    make = (root, wire.lookup(file_system), wire.create(2, "made"))
+    numbers = itertools.count()
+
+    def make() -> int:
+        """A new name each time: one that exists has an answer of its own."""
+        return client.status(root, wire.lookup(file_system), wire.create(2, f"made {next(numbers)}"))
+
     policy("ClientMount", "ClientRootAccess")
-    eventually(lambda: client.status(*make), wire.ROFS)
+    eventually(make, wire.ROFS)
     policy("ClientMount", "ClientWrite")
-    eventually(lambda: client.status(*make), wire.ACCES)
+    eventually(make, wire.ACCES)
     policy("ClientWrite")
     eventually(lambda: client.status(root, wire.lookup(file_system), u32(wire.GETFH)), wire.ACCES)
     policy("ClientMount", "ClientWrite", "ClientRootAccess")
-    eventually(lambda: client.status(*make), wire.OK)
+    eventually(make, wire.OK)
 
     efs.delete_access_point(AccessPointId=point)
     eventually(lambda: client.status(root, wire.lookup(point)), wire.NOENT)
