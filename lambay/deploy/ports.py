@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lambay.aws import Principal
@@ -33,7 +33,3 @@ class Alarms(Protocol):
     """Rollback triggers."""
 
     def states(self, account: str, region: str, names: list[str]) -> Mapping[str, str]: ...
-
-
-# Called when the store has committed something: what waits for another service's state looks again.
-Changed = Callable[[], Awaitable[None]]
