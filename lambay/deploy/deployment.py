@@ -13,6 +13,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from dataclasses import replace as replace_at
 from typing import Any
 
 from msgspec.structs import replace
@@ -265,6 +266,12 @@ class Deployment:
                 replace(blank, touched=True, before=record.now if record else None), status, error
             )
             return
+        if record is not None and not record.now.id:
+            # A failed creation that was not rolled back: what it left goes before the next attempt.
+            at = self._at(record, record.now)
+            for id in await self._found(record, entry, at, record.now):
+                await entry.delete(at, id, record.now.properties)
+            record = None
         if record is None:
             await self._make(self._blank(declared, properties), entry)
             return
@@ -336,9 +343,16 @@ class Deployment:
     async def _make(self, record: Resource, entry: ResourceType) -> None:
         await self._book.tell(self.stack, record)
         await self._warn(record, entry)
-        await self._finish(
-            record, entry.create(self._at(record, record.now), record.now.properties), "CREATE"
-        )
+        await self._produce(record, entry, "CREATE")
+
+    async def _produce(self, record: Resource, entry: ResourceType, verb: str) -> None:
+        """A new physical resource. Where no call of its creation was granted there is nothing of ours, and `find`
+        must not take another's thing of the same name for it.
+        """
+        call = _Watched(self._call)
+        at = replace_at(self._at(record, record.now), aws=call)
+        work = entry.create(at, record.now.properties)
+        await self._finish(record, work, verb, nothing=lambda: not call.changed)
 
     async def _replace(self, record: Resource, entry: ResourceType, properties: dict[str, Any]) -> None:
         reason = "Requested update requires the creation of a new physical resource; hence creating one."
@@ -356,7 +370,7 @@ class Deployment:
         )
         await self._book.tell(self.stack, record, quiet=True)
         await self._warn(record, entry)
-        await self._finish(record, entry.create(self._at(record, record.now), properties), "UPDATE")
+        await self._produce(record, entry, "UPDATE")
 
     async def _change(self, record: Resource, entry: ResourceType, properties: dict[str, Any]) -> None:
         before = record.now
@@ -373,10 +387,19 @@ class Deployment:
         at = self._at(record, before)
         await self._finish(record, entry.update(at, before.id, properties, before.properties), "UPDATE")
 
-    async def _finish(self, record: Resource, work: Coroutine[Any, Any, Made], verb: str) -> None:
+    async def _finish(
+        self,
+        record: Resource,
+        work: Coroutine[Any, Any, Made],
+        verb: str,
+        nothing: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`nothing`: whether a failed creation has left nothing behind."""
         try:
             made = await work
         except AWSError as error:
+            if nothing():
+                record = replace(record, now=replace(record.now, token=""))
             await self._failed(record, f"{verb}_FAILED", error)
             return
         except asyncio.CancelledError:
@@ -387,7 +410,11 @@ class Deployment:
                 record, f"{verb}_FAILED", failed(f"An internal error occurred: {type(error).__name__}")
             )
             return
-        now = replace(record.now, id=made.id, attributes=dict(made.attributes), type=record.type)
+        attributes = dict(made.attributes)
+        if made.id == record.now.id and not attributes:
+            # Such as an access key's secret, which is told once.
+            attributes = record.now.attributes
+        now = replace(record.now, id=made.id, attributes=attributes, type=record.type)
         done = replace(record, now=now, status=f"{verb}_COMPLETE", reason="")
         if not record.now.id:
             begun = replace(done, status=f"{verb}_IN_PROGRESS", reason="Resource creation Initiated")
@@ -566,6 +593,8 @@ class Deployment:
 
     async def _found(self, record: Resource, entry: ResourceType, at: At, physical: Physical) -> list[str]:
         """What an interrupted or failed creation may have left."""
+        if not physical.token:
+            return []
         known = {one.id for one in (record.now, *record.retired) if one.id}
         if record.before is not None:
             known.add(record.before.id)
@@ -653,6 +682,19 @@ class Deployment:
             return self.cancelled
         names = ", ".join(dict.fromkeys(self._failures))
         return f"The following resource(s) failed to {verb}: [{names}]."
+
+
+class _Watched:
+    """The API, and whether something was changed through it."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.changed = False
+
+    async def __call__(self, service: str, operation: str, input: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self._call(service, operation, input)
+        self.changed = self.changed or not operation.startswith(("Describe", "Get", "List"))
+        return answer
 
 
 def _token() -> str:

@@ -412,3 +412,34 @@ Resources:
     )
     assert len(deployments["deployments"]) == 1
     assert stack.delete() == "DELETE_COMPLETE", stack.failures()
+
+
+def test_what_had_the_name_before_survives_a_creation_that_fails_for_it(cloud: Cloud) -> None:
+    name = unique("group")
+    cloud.server.boto("logs").create_log_group(logGroupName=name)
+
+    stack = cloud.create(f"""
+Resources: {{Group: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {name}}}}}}}
+""")
+
+    assert stack.status == "ROLLBACK_COMPLETE"
+    assert "already exists" in stack.failures()[0][2]
+    found = cloud.server.boto("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+    assert [group["logGroupName"] for group in found] == [name]
+
+
+def test_a_failed_creation_that_was_kept_is_taken_up_by_an_update(cloud: Cloud) -> None:
+    name = unique("group")
+    logs = cloud.server.boto("logs")
+    logs.create_log_group(logGroupName=name)
+    template = f"""
+Resources: {{Group: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {name}}}}}}}
+"""
+    stack = cloud.create(template, DisableRollback=True)
+    assert stack.status == "CREATE_FAILED"
+    logs.delete_log_group(logGroupName=name)
+
+    assert stack.update(template + "Description: once more\n") == "UPDATE_COMPLETE", stack.failures()
+
+    assert logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+    assert stack.delete() == "DELETE_COMPLETE"

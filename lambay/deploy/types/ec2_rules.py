@@ -100,6 +100,13 @@ class Rule(ResourceType):
         id = rules[0].get("SecurityGroupRuleId") or f"{properties.get('GroupId')}|{at.token[:12]}"
         return Made(id, {"Id": id})
 
+    async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
+        """The description, which is all that may change in place."""
+        given: dict[str, Any] = {"IpPermissions": [permission({"Description": "", **properties})]}
+        given |= take(properties, "GroupId", "GroupName")
+        await at.call("ec2", f"UpdateSecurityGroupRuleDescriptions{self.direction}", **given)
+        return Made(id, {"Id": id})
+
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         given: dict[str, Any] = {"IpPermissions": [permission(properties)]}
         given |= take(properties, "GroupId", "GroupName")

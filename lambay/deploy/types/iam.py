@@ -360,6 +360,10 @@ class AccessKey(ResourceType):
             "iam", "UpdateAccessKey", UserName=properties["UserName"], AccessKeyId=id, Status=status
         )
 
+    async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
+        await self._set(at, id, properties)
+        return Made(id)
+
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("iam", "DeleteAccessKey", UserName=properties["UserName"], AccessKeyId=id))
 
@@ -370,6 +374,11 @@ class ServiceLinkedRole(ResourceType):
     async def create(self, at: At, properties: Properties) -> Made:
         made = (await at.call("iam", "CreateServiceLinkedRole", **properties))["Role"]
         return Made(made["RoleName"], {"RoleName": made["RoleName"]})
+
+    async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
+        described = properties.get("Description", "")
+        await at.call("iam", "UpdateRole", RoleName=id, Description=described)
+        return Made(id, {"RoleName": id})
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("iam", "DeleteRole", RoleName=id))

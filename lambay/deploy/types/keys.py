@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,6 +109,7 @@ class Alias(ResourceType):
 
 class Parameter(ResourceType):
     name = "AWS::SSM::Parameter"
+    extra_attributes = frozenset({"Type", "Value"})
 
     async def create(self, at: At, properties: Properties) -> Made:
         name = properties.get("Name") or at.name(512)
@@ -153,7 +155,15 @@ class Secret(ResourceType):
         given: dict[str, Any] = take(properties, "Description", "KmsKeyId")
         if changed(before, properties, "SecretString", "GenerateSecretString"):
             given["SecretString"] = _secret(properties)
-        await at.call("secretsmanager", "UpdateSecret", SecretId=id, **given)
+        await at.call(
+            "secretsmanager", "UpdateSecret", SecretId=id, ClientRequestToken=uuid.uuid4().hex, **given
+        )
+        put, removed = tag_changes(tag_map(before.get("Tags")), tag_map(properties.get("Tags")))
+        if put:
+            tags = [{"Key": key, "Value": value} for key, value in put.items()]
+            await at.call("secretsmanager", "TagResource", SecretId=id, Tags=tags)
+        if removed:
+            await at.call("secretsmanager", "UntagResource", SecretId=id, TagKeys=removed)
         return Made(id, {"Id": id})
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:

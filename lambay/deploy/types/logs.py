@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lambay.deploy.types.base import (
     At,
@@ -16,7 +15,6 @@ from lambay.deploy.types.base import (
     tag_changes,
     tag_map,
 )
-from lambay.deploy.types.ec2 import as_json
 
 
 class LogGroup(ResourceType):
@@ -154,26 +152,10 @@ class QueryDefinition(ResourceType):
         await gone(at.call("logs", "DeleteQueryDefinition", queryDefinitionId=id))
 
 
-class ResourcePolicy(ResourceType):
-    name = "AWS::Logs::ResourcePolicy"
-
-    async def create(self, at: At, properties: Properties) -> Made:
-        return await self.update(at, str(properties["PolicyName"]), properties, {})
-
-    async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
-        document: Any = as_json(properties["PolicyDocument"])
-        await at.call("logs", "PutResourcePolicy", policyName=id, policyDocument=document)
-        return Made(id)
-
-    async def delete(self, at: At, id: str, properties: Properties) -> None:
-        await gone(at.call("logs", "DeleteResourcePolicy", policyName=id))
-
-
 TYPES: tuple[ResourceType, ...] = (
     LogGroup(),
     LogStream(),
     MetricFilter(),
     SubscriptionFilter(),
     QueryDefinition(),
-    ResourcePolicy(),
 )

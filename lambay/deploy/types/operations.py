@@ -92,9 +92,6 @@ class ScalingPolicy(ResourceType):
     name = "AWS::ApplicationAutoScaling::ScalingPolicy"
 
     async def create(self, at: At, properties: Properties) -> Made:
-        return await self._put(at, properties)
-
-    async def _put(self, at: At, properties: Properties) -> Made:
         made = await at.call("application-autoscaling", "PutScalingPolicy", **self._input(properties))
         return Made(made["PolicyARN"], {"Arn": made["PolicyARN"]})
 
@@ -106,7 +103,8 @@ class ScalingPolicy(ResourceType):
         return given
 
     async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
-        return await self._put(at, properties)
+        await at.call("application-autoscaling", "PutScalingPolicy", **self._input(properties))
+        return Made(id, {"Arn": id})
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         named = take(self._input(properties), "PolicyName", *_TARGET)
@@ -201,14 +199,8 @@ class BackupVault(Plain):
 
 class BackupPlan(Plain):
     name = "AWS::Backup::BackupPlan"
-    service, made_by, updated_by, removed_by = (
-        "backup",
-        "CreateBackupPlan",
-        "UpdateBackupPlan",
-        "DeleteBackupPlan",
-    )
+    service, made_by, removed_by = "backup", "CreateBackupPlan", "DeleteBackupPlan"
     id_member, id_path = "BackupPlanId", "BackupPlanId"
-    not_updated = ("BackupPlanTags",)
     attribute_paths: ClassVar[Mapping[str, str]] = {
         "BackupPlanArn": "BackupPlanArn",
         "BackupPlanId": "BackupPlanId",
@@ -224,22 +216,6 @@ class BackupPlan(Plain):
         return {**properties, "BackupPlan": {**plan, "Rules": rules}}
 
 
-class BackupSelection(ResourceType):
-    name = "AWS::Backup::BackupSelection"
-
-    async def create(self, at: At, properties: Properties) -> Made:
-        made = await at.call("backup", "CreateBackupSelection", **properties)
-        selection = made["SelectionId"]
-        return Made(
-            f"{selection}_{made['BackupPlanId']}",
-            {"BackupPlanId": made["BackupPlanId"], "SelectionId": selection, "Id": selection},
-        )
-
-    async def delete(self, at: At, id: str, properties: Properties) -> None:
-        selection, _, plan = id.partition("_")
-        await gone(at.call("backup", "DeleteBackupSelection", BackupPlanId=plan, SelectionId=selection))
-
-
 TYPES: tuple[ResourceType, ...] = (
     Alarm(),
     CompositeAlarm(),
@@ -251,5 +227,4 @@ TYPES: tuple[ResourceType, ...] = (
     DeploymentConfig(),
     BackupVault(),
     BackupPlan(),
-    BackupSelection(),
 )
