@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lambay"
 
 # The words that every room shares, and the store and clock beneath them all.
-LEAVES = {"aws", "causes", "clock", "http", "pages", "settings", "store", "journal", "host", "tls"}
+LEAVES = {"aws", "causes", "clock", "http", "pages", "spans", "settings", "store", "journal", "host", "tls"}
 ROOMS = {
     "fsd": LEAVES,
     "runtime": LEAVES | {"fsd"},
