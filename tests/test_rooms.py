@@ -28,8 +28,8 @@ ROOMS = {
     "explain": LEAVES,
     "console": LEAVES | {"efs", "fsd"},
     "api": LEAVES,
-    # What a command line needs beside the API: how to start a server, and how a template is read.
-    "cli": LEAVES | {"server", "deploy"},
+    # What a command line needs beside the API: how to start a server, how a template is read, and an image.
+    "cli": LEAVES | {"server", "deploy", "runtime"},
 }
 
 

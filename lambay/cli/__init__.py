@@ -13,6 +13,7 @@ from lambay.cli import (
     destroy,
     explain,
     fs,
+    image,
     invoke,
     logs,
     status,
@@ -24,7 +25,23 @@ from lambay.cli import (
 )
 from lambay.cli.endpoint import CommandError
 
-_VERBS = (up, status, top, costs, invoke, logs, explain, fs, deploy, destroy, validate, clock, zone, version)
+_VERBS = (
+    up,
+    status,
+    top,
+    costs,
+    invoke,
+    logs,
+    explain,
+    fs,
+    image,
+    deploy,
+    destroy,
+    validate,
+    clock,
+    zone,
+    version,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -344,7 +344,7 @@ class DefinitionOperations(Operations):
         code = version.code
         if code.image_uri:
             shown = {"ImageUri": code.image_uri, "ResolvedImageUri": code.resolved_uri}
-            return {"RepositoryType": "ECR", **shown}
+            return {"RepositoryType": "S3" if code.image_uri.startswith("s3:") else "ECR", **shown}
         return {"RepositoryType": "S3", "Location": self._room.locations.of(code, call)}
 
     def _package(

@@ -6,17 +6,21 @@ See "Create a Lambda function using a container image" in the Developer Guide.
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
+import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
-from lambay.aws import Call
+from lambay.aws import Call, Principal
 from lambay.functions.errors import invalid
 from lambay.functions.records import Code, ImageSettings
 from lambay.functions.runtimes import check_architecture
-from lambay.runtime.images import Image, unpack
+from lambay.runtime.images import Image, ImageUnusable, parts, unpack
+
+_S3_URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)")
 
 
 class Found(Protocol):
@@ -33,6 +37,16 @@ class Registry(Protocol):
 
     async def resolve(self, uri: str, *, account: str, region: str) -> Found:
         """Raises AWSError in Lambda's words."""
+        ...
+
+    async def object(
+        self, bucket: str, key: str, *, principal: Principal, account: str, region: str
+    ) -> bytes:
+        """An S3 object, read as `principal`. Raises AWSError in Lambda's words."""
+        ...
+
+    def add(self, uri: str, manifest: bytes, blobs: Iterable[tuple[str, Callable[[], IO[bytes]]]]) -> Found:
+        """Keep an image that comes from elsewhere. Blocks; raises AWSError, ValueError for a false digest."""
         ...
 
     def layout(self, digest: str) -> Path:
@@ -67,13 +81,34 @@ class Images:
 
 
 async def image(source: Mapping[str, Any], call: Call, registry: Registry) -> Code:
-    """The image that an operation's ImageUri names now. Raises InvalidParameterValueException."""
+    """The image that an operation's ImageUri names now, in the registry or as an archive in S3.
+
+    Raises InvalidParameterValueException, AccessDeniedException.
+    """
     uri = source.get("ImageUri")
     if source.get("ZipFile") or source.get("S3Bucket") or not uri:
         raise invalid("Please provide ImageUri when updating a function with packageType Image.")
-    found = await registry.resolve(uri, account=call.account, region=call.region)
+    in_s3 = _S3_URI.fullmatch(uri)
+    if in_s3 is None:
+        found = await registry.resolve(uri, account=call.account, region=call.region)
+    else:
+        archive = await registry.object(
+            in_s3["bucket"], in_s3["key"], principal=call.principal, account=call.account, region=call.region
+        )
+        found = await asyncio.to_thread(_taken, registry, uri, archive)
     check_architecture(found.architecture)
     return Code(digest=found.digest, size=0, unzipped_size=0, image_uri=uri, resolved_uri=found.uri)
+
+
+def _taken(registry: Registry, uri: str, archive: bytes) -> Found:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(archive)
+        file.flush()
+        try:
+            with parts(Path(file.name)) as held:
+                return registry.add(uri, held.manifest, ((blob.digest, blob.open) for blob in held.blobs))
+        except (ImageUnusable, ValueError) as error:
+            raise invalid(f"Source image {uri} is not valid. Provide a valid source image: {error}") from None
 
 
 def settings(given: Mapping[str, Any]) -> ImageSettings:

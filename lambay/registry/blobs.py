@@ -12,7 +12,9 @@ import re
 import secrets
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
+_CHUNK = 1 << 20
 DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -50,6 +52,13 @@ class Blobs:
         upload = self.begin()
         self.append(upload, content)
         return self.finish(upload)
+
+    def take(self, content: IO[bytes], expected: str) -> None:
+        """Keep what is read from `content`. Raises DigestMismatch."""
+        upload = self.begin()
+        while chunk := content.read(_CHUNK):
+            self.append(upload, chunk)
+        self.finish(upload, expected)
 
     def begin(self) -> str:
         """A new upload's id."""

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import re
 import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import msgspec
 
-from lambay.aws import AWSError, Call
+from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.registry.blobs import Blobs
@@ -68,6 +69,7 @@ class Registry:
         self._tokens = Tokens(clock)
         self._distribution = Distribution(self._blobs, self._tokens, ask)
         self._neighbours = neighbours
+        self._ask = ask
         self._endpoint = endpoint
 
     def start(self) -> None:
@@ -142,6 +144,47 @@ class Registry:
             f"{uri.partition('@')[0].rpartition(':')[0] if named['tag'] else uri.partition('@')[0]}@{digest}"
         )
         return ResolvedImage(digest.removeprefix("sha256:"), resolved, architecture)
+
+    async def object(
+        self, bucket: str, key: str, *, principal: Principal, account: str, region: str
+    ) -> bytes:
+        """An S3 object that holds an image's archive, read as `principal`.
+
+        Raises AccessDeniedException or InvalidParameterValueException in Lambda's words.
+        """
+        wanted = {"Bucket": bucket, "Key": key}
+        try:
+            found = await self._ask(principal, "s3", "GetObject", wanted, account=account, region=region)
+        except AWSError as error:
+            if error.code in ("AccessDenied", "AccessDeniedException"):
+                raise AWSError(
+                    "AccessDeniedException",
+                    "Your access has been denied by S3, please make sure your request credentials have permission "
+                    f"to GetObject for {bucket}/{key}. S3 Error Code: AccessDenied. S3 Error Message: "
+                    f"{error.message}",
+                    status=403,
+                    Type="User",
+                ) from None
+            raise _invalid(
+                f"Error occurred while GetObject. S3 Error Code: {error.code}. S3 Error Message: {error.message}"
+            ) from None
+        body = found["Body"]
+        return body if isinstance(body, bytes) else bytes(body.read())
+
+    def add(
+        self, uri: str, manifest: bytes, blobs: Iterable[tuple[str, Callable[[], IO[bytes]]]]
+    ) -> ResolvedImage:
+        """Keep an image that no repository has, found at `uri`, and whose blobs come by digest. Blocks.
+
+        Raises InvalidParameterValueException for what is not the image that it says.
+        """
+        for digest, opened in blobs:
+            if not self._blobs.has(digest):
+                with opened() as content:
+                    self._blobs.take(content, digest)
+        digest = self._blobs.add(manifest)
+        architecture = self._architecture(uri, manifest)
+        return ResolvedImage(digest.removeprefix("sha256:"), f"{uri}@{digest}", architecture)
 
     def _architecture(self, uri: str, manifest: bytes) -> str:
         """The image's processor as Lambda names it, after its parts were found."""

@@ -9,10 +9,14 @@ import hashlib
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+import zstandard
 
+from lambay import cli
 from tests.functions.conftest import ACCOUNT, REGION, ROLE
 from tests.functions.server import Server
 from tests.runtime import oci
@@ -269,3 +273,132 @@ async def test_an_image_that_is_none_fails_the_function(server: Server) -> None:
         while shown["State"] == "Pending":
             shown = await server("lambda", "get_function_configuration", FunctionName="broken-image")
     assert (shown["State"], shown["StateReasonCode"]) == ("Failed", "InvalidImage")
+
+
+@pytest.mark.parametrize("kind", ["saved", "layout", "gzip", "zstd"])
+async def test_a_function_of_an_archive_in_s3(server: Server, tmp_path: Path, kind: str) -> None:
+    layers = [oci.layer({"file": kind.encode()}), oci.layer({"other": b"y"})]
+    if kind == "saved":
+        archive = oci.saved(tmp_path / "image.tar", layers, Cmd=["own"]).read_bytes()
+    else:
+        archive = archived(oci.layout(tmp_path / "layout", layers, Cmd=["own"]))
+    archive = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}.get(kind, bytes)(archive)
+    bucket, function = f"images-{kind}", f"of-s3-{kind}"
+    await server("s3", "create_bucket", Bucket=bucket)
+    await server("s3", "put_object", Bucket=bucket, Key="an/app.tar", Body=archive)
+    uri = f"s3://{bucket}/an/app.tar"
+    made = await server(
+        "lambda",
+        "create_function",
+        FunctionName=function,
+        Role=ROLE,
+        PackageType="Image",
+        Code={"ImageUri": uri},
+    )
+    waiter = server.clients["lambda"].get_waiter("function_active_v2")
+    await asyncio.to_thread(waiter.wait, FunctionName=function, WaiterConfig={"Delay": 0.05})
+    # It is the image of that moment, whatever becomes of the object.
+    await server("s3", "delete_object", Bucket=bucket, Key="an/app.tar")
+    code = (await server("lambda", "get_function", FunctionName=function))["Code"]
+    assert code == {
+        "RepositoryType": "S3",
+        "ImageUri": uri,
+        "ResolvedImageUri": f"{uri}@sha256:{made['CodeSha256']}",
+    }
+    await server("lambda", "invoke", FunctionName=function)
+    image = server.fleet.runs[-1][0].image
+    assert image is not None
+    assert image.command == ("own",)
+    assert (image.layers[0] / "file").read_bytes() == kind.encode()
+    assert (image.layers[1] / "other").read_bytes() == b"y"
+
+
+def archived(layout: Path) -> bytes:
+    found = {
+        str(path.relative_to(layout)): path.read_bytes()
+        for path in sorted(layout.rglob("*"))
+        if path.is_file()
+    }
+    return oci.layer(found)
+
+
+async def test_archives_in_s3_that_no_function_can_have(server: Server, tmp_path: Path) -> None:
+    await server("s3", "create_bucket", Bucket="no-images")
+    layout = oci.layout(tmp_path / "layout", [oci.layer({"file": b"x"})])
+    for blob in (layout / "blobs/sha256").iterdir():
+        if blob.read_bytes()[:2] == b"\x1f\x8b":
+            blob.write_bytes(b"another")
+    for key, body in (("text", b"no archive"), ("false", archived(layout))):
+        await server("s3", "put_object", Bucket="no-images", Key=key, Body=body)
+    given = {"FunctionName": "never", "Role": ROLE, "PackageType": "Image"}
+    for key, text in (("none", "NoSuchKey"), ("text", "not an archive"), ("false", "has the digest")):
+        code = {"ImageUri": f"s3://no-images/{key}"}
+        error = await server.refused("lambda", "create_function", **given, Code=code)
+        assert error["Error"]["Code"] == "InvalidParameterValueException"
+        assert text in error["Error"]["Message"]
+
+
+async def test_an_archive_in_s3_is_read_with_the_rights_of_the_caller(server: Server) -> None:
+    await server("s3", "create_bucket", Bucket="secret-images")
+    await server("s3", "put_object", Bucket="secret-images", Key="app", Body=b"x")
+    await server("iam", "create_user", UserName="maker")
+    statement = {"Effect": "Allow", "Action": ["lambda:*", "iam:PassRole"], "Resource": "*"}
+    rights = {"Version": "2012-10-17", "Statement": [statement]}
+    await server(
+        "iam", "put_user_policy", UserName="maker", PolicyName="p", PolicyDocument=json.dumps(rights)
+    )
+    key = (await server("iam", "create_access_key", UserName="maker"))["AccessKey"]
+    maker = boto3.client(
+        "lambda",
+        endpoint_url=server.url,
+        region_name=REGION,
+        aws_access_key_id=key["AccessKeyId"],
+        aws_secret_access_key=key["SecretAccessKey"],
+    )
+    with pytest.raises(maker.exceptions.ClientError) as caught:
+        await asyncio.to_thread(
+            maker.create_function,
+            FunctionName="never",
+            Role=ROLE,
+            PackageType="Image",
+            Code={"ImageUri": "s3://secret-images/app"},
+        )
+    assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
+    assert "S3 Error Code: AccessDenied" in caught.value.response["Error"]["Message"]
+
+
+@pytest.mark.parametrize("kind", ["saved", "layout"])
+async def test_an_archive_is_pushed_without_docker(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    layers = [oci.layer({"file": kind.encode()})]
+    made = (oci.saved if kind == "saved" else oci.layout)(tmp_path / kind, layers, Cmd=["own"])
+    repository = f"pushed/{kind}"
+    for tag in ("v1", "v2"):
+        arguments = ["image", "push", str(made), f"{repository}:{tag}", "--endpoint", server.url]
+        assert await asyncio.to_thread(cli.main, arguments) == 0
+        assert capsys.readouterr().out == f"{HOST}/{repository}:{tag}\n"
+    await server(
+        "lambda",
+        "create_function",
+        FunctionName=f"pushed-{kind}",
+        Role=ROLE,
+        PackageType="Image",
+        Code={"ImageUri": f"{HOST}/{repository}:v2"},
+    )
+    waiter = server.clients["lambda"].get_waiter("function_active_v2")
+    await asyncio.to_thread(waiter.wait, FunctionName=f"pushed-{kind}", WaiterConfig={"Delay": 0.05})
+
+
+async def test_what_is_no_archive_is_not_pushed(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_bytes(b"no archive")
+    for archive, repository, text in (
+        ("text", "never", "not an archive"),
+        ("none", "never", "No such file"),
+        ("text", "Never!", "is not REPOSITORY"),
+    ):
+        arguments = ["image", "push", str(tmp_path / archive), repository, "--endpoint", server.url]
+        assert await asyncio.to_thread(cli.main, arguments) == 1
+        assert text in capsys.readouterr().err

@@ -5,6 +5,7 @@ What is unpacked here is mounted by slots; where images come from is no business
 """
 
 from lambay.runtime.images.image import Image, ImageUnusable
+from lambay.runtime.images.parts import Parts, parts
 from lambay.runtime.images.unpacking import unpack
 
-__all__ = ["Image", "ImageUnusable", "unpack"]
+__all__ = ["Image", "ImageUnusable", "Parts", "parts", "unpack"]

@@ -25,6 +25,10 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 class Contents(Protocol):
     def has(self, name: str) -> bool: ...
 
+    def size(self, name: str) -> int:
+        """In bytes. Raises ImageUnusable where there is no such file."""
+        ...
+
     def open(self, name: str) -> IO[bytes]:
         """Raises ImageUnusable where there is no such file."""
         ...
@@ -36,6 +40,12 @@ class _Directory:
 
     def has(self, name: str) -> bool:
         return (self._root / _inside(name)).is_file()
+
+    def size(self, name: str) -> int:
+        try:
+            return (self._root / _inside(name)).stat().st_size
+        except OSError as error:
+            raise ImageUnusable(f"the image has no {name}") from error
 
     def open(self, name: str) -> IO[bytes]:
         try:
@@ -51,6 +61,11 @@ class _Archive:
 
     def has(self, name: str) -> bool:
         return name in self._members
+
+    def size(self, name: str) -> int:
+        if name not in self._members:
+            raise ImageUnusable(f"the image has no {name}")
+        return self._members[name].size
 
     def open(self, name: str) -> IO[bytes]:
         member = self._members.get(name)
@@ -93,10 +108,16 @@ def contents(source: Path) -> Iterator[Contents]:
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
     """The same bytes where they are not compressed; by what they begin with, not by what they are called."""
-    magic = file.read(4)
-    file.seek(0)
-    if magic.startswith(_GZIP):
+    kind = compression(file)
+    if kind == "gzip":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    if magic == _ZSTD:
+    if kind == "zstd":
         return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
     return file
+
+
+def compression(file: IO[bytes]) -> str:
+    """`gzip`, `zstd` or empty; the file is at its beginning before and after."""
+    magic = file.read(4)
+    file.seek(0)
+    return "gzip" if magic.startswith(_GZIP) else "zstd" if magic == _ZSTD else ""

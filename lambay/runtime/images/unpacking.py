@@ -32,22 +32,22 @@ class _Platform(msgspec.Struct):
     os: str = ""
 
 
-class _Descriptor(msgspec.Struct, rename="camel"):
+class Descriptor(msgspec.Struct, rename="camel"):
     digest: str
     media_type: str = ""
     platform: _Platform | None = None
 
 
 class _Index(msgspec.Struct):
-    manifests: list[_Descriptor]
+    manifests: list[Descriptor]
 
 
-class _Manifest(msgspec.Struct):
-    config: _Descriptor
-    layers: list[_Descriptor]
+class Manifest(msgspec.Struct):
+    config: Descriptor
+    layers: list[Descriptor]
 
 
-class _Saved(msgspec.Struct, rename="pascal"):
+class Saved(msgspec.Struct, rename="pascal"):
     config: str
     layers: list[str]
 
@@ -105,21 +105,31 @@ def unpack(source: Path, into: Path) -> Image:
 def _documents(held: Contents) -> tuple[_Configuration, list[str]]:
     """The configuration, and the layers' names, the lowest first."""
     if held.has("index.json"):
-        manifest = _decoded(_read(held, "index.json"), _Index, "index.json")
-        chosen = _chosen(held, manifest)
+        _, chosen = described(held)
         return (
             _decoded(_blob(held, chosen.config.digest), _Configuration, "the image's configuration"),
-            [_blob_name(layer.digest) for layer in chosen.layers],
+            [blob_name(layer.digest) for layer in chosen.layers],
         )
-    if held.has("manifest.json"):
-        saved = _decoded(_read(held, "manifest.json"), list[_Saved], "manifest.json")
-        if len(saved) != 1:
-            raise ImageUnusable(f"the archive holds {len(saved)} images; exactly one can be used")
-        return _decoded(_read(held, saved[0].config), _Configuration, saved[0].config), saved[0].layers
-    raise ImageUnusable("neither an OCI image layout (index.json) nor from docker save (manifest.json)")
+    listed = saved(held)
+    return _decoded(_read(held, listed.config), _Configuration, listed.config), listed.layers
 
 
-def _chosen(held: Contents, index: _Index) -> _Manifest:
+def saved(held: Contents) -> Saved:
+    """What `docker save` lists, one image. Raises ImageUnusable."""
+    if not held.has("manifest.json"):
+        raise ImageUnusable("neither an OCI image layout (index.json) nor from docker save (manifest.json)")
+    listed = _decoded(_read(held, "manifest.json"), list[Saved], "manifest.json")
+    if len(listed) != 1:
+        raise ImageUnusable(f"the archive holds {len(listed)} images; exactly one can be used")
+    return listed[0]
+
+
+def described(held: Contents) -> tuple[bytes, Manifest]:
+    """The manifest that a layout's index leads to for this host, as it stands and as read. Raises ImageUnusable."""
+    return _chosen(held, _decoded(_read(held, "index.json"), _Index, "index.json"))
+
+
+def _chosen(held: Contents, index: _Index) -> tuple[bytes, Manifest]:
     usable = [
         each
         for each in index.manifests
@@ -137,7 +147,7 @@ def _chosen(held: Contents, index: _Index) -> _Manifest:
     document = _blob(held, first.digest)
     if first.media_type in _INDEXES:
         return _chosen(held, _decoded(document, _Index, "an index"))
-    return _decoded(document, _Manifest, "the image's manifest")
+    return document, _decoded(document, Manifest, "the image's manifest")
 
 
 def _read(held: Contents, name: str) -> bytes:
@@ -146,14 +156,14 @@ def _read(held: Contents, name: str) -> bytes:
 
 
 def _blob(held: Contents, digest: str) -> bytes:
-    document = _read(held, _blob_name(digest))
+    document = _read(held, blob_name(digest))
     found = hashlib.sha256(document).hexdigest()
     if digest != f"sha256:{found}":
         raise ImageUnusable(f"the blob {digest} has the digest sha256:{found}")
     return document
 
 
-def _blob_name(digest: str) -> str:
+def blob_name(digest: str) -> str:
     return f"blobs/sha256/{_hexadecimal(digest)}"
 
 
