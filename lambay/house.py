@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -67,6 +67,9 @@ from lambay.store import Store
 from lambay.timekeeping import Timekeeping
 from lambay.tls import certificate_files, server_context
 
+if TYPE_CHECKING:
+    from lambay.observe.tracing import Traces
+
 _SESSION_SECONDS = 12 * 3600
 # A function's request is held in the server's memory whole; larger objects go to S3 in parts.
 _INSIDE_BODY_BYTES = 256 << 20
@@ -81,6 +84,7 @@ class House:
         self.time = Timekeeping(self.store)
         self.clock = self.time.clock
         self.fsd = Fsd(settings)
+        self.traces = _traces(settings)
         self.neighbours = Neighbours(settings.data_dir / "neighbours", settings, self.clock)
         iam = RememberedRecords(IamRecords(self.neighbours.ready))
         self._iam = iam
@@ -105,6 +109,7 @@ class House:
             write_log=self.logs.write,
             serve_endpoint=self._serve_inside,
             wiring=self.wires,
+            tracer=self.traces,
         )
         keys = Keys(self.neighbours)
         self.mount_permits = MountPermits(self.identity, keys, self.clock)
@@ -131,6 +136,7 @@ class House:
             activity=self.activity,
             write_log=self.logs.write,
             images=self.registry,
+            tracer=self.traces,
         )
         self.publisher = Publisher(self.metrics, self.activity, self.fsd, self.file_systems, self.clock)
         actions = AlarmActions(self.neighbours, self.functions.deliver)
@@ -184,7 +190,7 @@ class House:
             sts,
             self.stacks,
         )
-        self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock)
+        self.gateway = Gateway(services, self.identity, self.neighbours, settings, self.clock, self.traces)
         self.console = Console()
         self.files = Files(self.file_systems, self.fsd, settings)
         self.topology = Topology(self.gateway, self.network, self.identity.root)
@@ -215,6 +221,8 @@ class House:
         # Last of all: nothing is mounted below by then, or it stays for the next start to clear.
         stack.callback(_remove_if_empty, settings.run_dir)
         stack.callback(house.store.close)
+        if house.traces is not None:
+            stack.push_async_callback(house.traces.stop)
         stack.push_async_callback(house.neighbours.close)
         stack.push_async_callback(house.metrics.close)
         await house.metrics.start()
@@ -261,7 +269,7 @@ class House:
     async def handle(self, request: Request) -> Response:
         """A request from outside: Lambay's own pages, or the AWS API."""
         if request.path.startswith("/_lambay/url/"):
-            return await self.functions.handle_url(request, self._admit_to_url)
+            return await self._handle_url(request)
         if request.path.startswith("/_lambay/signal/"):
             return await self.stacks.handle_signal(request)
         if request.path.startswith("/_lambay/"):
@@ -273,7 +281,7 @@ class House:
     async def handle_inside(self, request: Request) -> Response:
         """A request from a function: the AWS API, and packages by the locations that it hands out."""
         if request.path.startswith("/_lambay/url/"):
-            return await self.functions.handle_url(request, self._admit_to_url)
+            return await self._handle_url(request)
         if request.path.startswith("/_lambay/code/"):
             return await self.functions.handle_code(request)
         if request.path.startswith("/_lambay/signal/"):
@@ -348,6 +356,18 @@ class House:
             )
         return principal
 
+    async def _handle_url(self, request: Request) -> Response:
+        """A request to a function's URL."""
+        if self.traces is None:
+            return await self.functions.handle_url(request, self._admit_to_url)
+        with self.traces.request(request.headers) as span:
+            span.rename("lambda.InvokeFunctionUrl")
+            response = await self.functions.handle_url(request, self._admit_to_url)
+            span.note({"http.request.method": request.method, "http.response.status_code": response.status})
+            if response.status >= 500:
+                span.fail(str(response.status))
+            return response
+
     async def _ask(
         self,
         principal: Principal,
@@ -374,6 +394,15 @@ class _InsideEndpoint:
 
     def close(self) -> None:
         self._stopping = asyncio.create_task(self._endpoint.stop(grace=0))
+
+
+def _traces(settings: Settings) -> Traces | None:
+    """Who exports traces, where somebody takes them: its libraries are loaded for nobody else."""
+    if settings.otlp_endpoint == "off":
+        return None
+    from lambay.observe.tracing import Traces
+
+    return Traces(settings.otlp_endpoint, settings.tag)
 
 
 def _calm_the_collector() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:]+):\d{1,5}")
+_URL = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 # What everybody knows: good for a server that only its own machine reaches.
@@ -59,6 +60,11 @@ class Settings:
     )
     nfs_listen: str = _setting(
         "off", "LAMBAY_NFS_LISTEN", "ADDRESS:PORT where NFS clients of other machines mount; off: nowhere"
+    )
+    otlp_endpoint: str = _setting(
+        "off",
+        "LAMBAY_OTLP_ENDPOINT",
+        "URL of an OpenTelemetry collector (OTLP over HTTP) that traces go to; off: nowhere",
     )
     idle_seconds: int = _setting(
         600, "LAMBAY_IDLE_SECONDS", "seconds after which an unused execution environment ends"
@@ -130,6 +136,12 @@ class Settings:
         if self.nfs_listen != "off" and not _ADDRESS.fullmatch(self.nfs_listen):
             raise ValueError(
                 f"nfs_listen (LAMBAY_NFS_LISTEN): {self.nfs_listen!r} is not ADDRESS:PORT, such as 0.0.0.0:2049, or off"
+            )
+
+        if self.otlp_endpoint != "off" and not _URL.fullmatch(self.otlp_endpoint):
+            raise ValueError(
+                f"otlp_endpoint (LAMBAY_OTLP_ENDPOINT): {self.otlp_endpoint!r} is not a URL, such as "
+                "http://127.0.0.1:4318, or off"
             )
 
     def _check_exposure(self) -> None:

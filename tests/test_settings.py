@@ -28,6 +28,7 @@ def test_the_argument_wins_over_the_environment_and_that_over_the_default(
         ("LAMBAY_ALLOW_RESET", "maybe", "LAMBAY_ALLOW_RESET: 'maybe' is not a yes or no"),
         ("LAMBAY_ACCOUNT", "123", "'123' is not 12 digits"),
         ("LAMBAY_TRANSPORT", "pigeon", "'pigeon' is not auto, io_uring or classic"),
+        ("LAMBAY_OTLP_ENDPOINT", "localhost:4318", "'localhost:4318' is not a URL"),
         ("LAMBAY_LOG_FORMAT", "xml", "'xml' is not text or json"),
         ("LAMBAY_LOG_LEVEL", "loud", "'loud' is not debug, info, warning or error"),
     ],

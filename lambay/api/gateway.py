@@ -15,12 +15,14 @@ from lambay.api.chain.direct import direct
 from lambay.api.chain.dispatch import Neighbours, dispatch
 from lambay.api.chain.identify import identify
 from lambay.api.chain.refuse import refuse
+from lambay.api.chain.tell import tell
 from lambay.api.inside import Inside, known
 from lambay.api.router import Router
 from lambay.aws import Principal, Service
 from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.settings import Settings
+from lambay.spans import Tracer
 
 _NOT_AWS = "/_lambay/"
 
@@ -39,6 +41,7 @@ class Gateway:
         neighbours: Neighbours,
         settings: Settings,
         clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
         directed = direct(Router([service.service_name for service in services], settings.region))
         permitted = authorize(
@@ -46,6 +49,7 @@ class Gateway:
         )
         dispatched = dispatch(services, neighbours)
         self._aws = chain(
+            *((tell(tracer),) if tracer is not None else ()),
             identify(clock),
             refuse,
             directed,

@@ -48,6 +48,11 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--nfs-listen", metavar="ADDRESS:PORT", help="where NFS clients mount (LAMBAY_NFS_LISTEN; off)"
     )
     parser.add_argument(
+        "--otlp-endpoint",
+        metavar="URL",
+        help="OpenTelemetry collector that traces go to (LAMBAY_OTLP_ENDPOINT; off)",
+    )
+    parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), help="LAMBAY_LOG_LEVEL; info"
     )
     parser.add_argument("--log-format", choices=("text", "json"), help="LAMBAY_LOG_FORMAT; text")

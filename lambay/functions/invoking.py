@@ -42,6 +42,7 @@ from lambay.runtime import (
     ScalingLimitExceeded,
 )
 from lambay.runtime.images import Image, ImageUnusable
+from lambay.spans import Span, Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Invoker:
         provisioning: Provisioning,
         failures: FailureLog,
         activity: Activity | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._resources = resources
         self._code = code
@@ -103,6 +105,7 @@ class Invoker:
         self._provisioning = provisioning
         self._activity = activity or Uncounted()
         self._failures = failures
+        self._tracer = tracer
         provisioning.spec_of = self.spec_of
         self.idleness: Idleness | None = None
         self.images: Images | None = None
@@ -211,6 +214,22 @@ class Invoker:
         loop, TooManyRequestsException over the concurrency, the four EFS errors, and ServiceException where
         the host failed.
         """
+        if self._tracer is None:
+            return await self._run(target, invocation, chosen)
+        name = target.name
+        attributes = {
+            "faas.name": name.name,
+            "faas.invocation_id": invocation.request_id,
+            "cloud.resource_id": name.arn,
+            "cloud.region": name.region,
+            "cloud.account.id": name.account,
+        }
+        with self._tracer.span(f"invoke {name.name}", attributes) as span:
+            invoked = await self._run(target, invocation, chosen)
+            _describe(span, invoked)
+            return invoked
+
+    async def _run(self, target: Target, invocation: Invocation, chosen: Runnable | None) -> Invoked:
         trace, count = lineage.continued(invocation.trace_id, target.name.arn)
         if target.ends_loops:
             lineage.check(count)
@@ -281,6 +300,22 @@ class Invoker:
         if mounted is not chosen.mounted:
             chosen.spec = dataclasses.replace(chosen.spec, file_system=mounted.mount)
             chosen.mounted = mounted
+
+
+def _describe(span: Span, invoked: Invoked) -> None:
+    """By OpenTelemetry's semantic conventions for functions as a service."""
+    outcome = invoked.outcome
+    span.note(
+        {
+            "faas.version": invoked.version,
+            "faas.coldstart": outcome.init_ms is not None,
+            "lambay.environment.id": outcome.environment_id,
+            "lambay.duration_ms": outcome.duration_ms,
+            "lambay.max_memory_mb": outcome.max_memory_mb,
+        }
+    )
+    if outcome.error is not None:
+        span.fail(outcome.error_type or outcome.error)
 
 
 def _placement(version: Version) -> Placement | None:

@@ -44,6 +44,7 @@ from lambay.functions.urls import UrlOperations
 from lambay.functions.versions import VersionOperations
 from lambay.http import Request, Response
 from lambay.settings import Settings
+from lambay.spans import Tracer
 from lambay.store import Store
 
 
@@ -82,6 +83,7 @@ class Functions(
         mount_permits: MountPermits | None = None,
         write_log: WriteLog | None = None,
         images: Registry | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Without `mount_permits` every mount may do everything; without `write_log` its failures go unlogged.
 
@@ -94,7 +96,15 @@ class Functions(
         self._mounting = Mounting(file_systems, fleet, mount_permits or Everything())
         failures = FailureLog(write_log, clock)
         invoker = Invoker(
-            resources, code, fleet, self._mounting, self._admission, self._provisioning, failures, activity
+            resources,
+            code,
+            fleet,
+            self._mounting,
+            self._admission,
+            self._provisioning,
+            failures,
+            activity,
+            tracer,
         )
         delivery = Delivery(resources, neighbours, clock, activity)
         queue = EventQueue(settings.data_dir / "events.db", resources, invoker, delivery, clock, activity)

@@ -41,7 +41,9 @@ from lambay.runtime.spec import (
 from lambay.runtime.streaming import ResponseStream
 from lambay.runtime.telemetry import Telemetry, stamp
 from lambay.runtime.telemetry_delivery import Post
+from lambay.runtime.traffic import Traffic
 from lambay.runtime.variables import environment_variables
+from lambay.spans import Attributes, Tracer, span
 
 INIT_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
@@ -87,6 +89,7 @@ class Environment:
         take_slot: Callable[[EnvironmentSpec], Awaitable[Slot]],
         end_slot: Callable[[Slot], Awaitable[None]],
         gone: Callable[[Environment], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.spec = spec
@@ -103,6 +106,8 @@ class Environment:
         self._take_slot = take_slot
         self._end_slot = end_slot
         self._gone = gone
+        self._tracer = tracer
+        self.traffic = Traffic(file_server)
         self._credentials: Credentials | None = None
         self._words = Words(spec)
         self._log = EnvironmentLog((spec.account, spec.region, spec.group, self.log_stream), clock, shipping)
@@ -280,7 +285,8 @@ class Environment:
 
     async def _initialise(self, seconds: float, phase: str = "init") -> tuple[_Ending, float]:
         """How it ended, and its duration in milliseconds."""
-        slot = await self._take_slot(self.spec)
+        with span(self._tracer, "claim slot", {}):
+            slot = await self._take_slot(self.spec)
         if self.ended:
             await self._end_slot(slot)
             raise SandboxFailure(f"environment {self.id} was ended before its Init phase")
@@ -302,9 +308,12 @@ class Environment:
             began = self._clock.monotonic()
             assert self._credentials is not None
             variables = environment_variables(self.spec, slot.language, self._credentials, self.log_stream)
-            self._run(slot, variables)
-            async with asyncio.timeout(seconds):
-                ending = await init
+            with span(self._tracer, "init", {"lambay.init.phase": phase}) as told:
+                self._run(slot, variables)
+                async with asyncio.timeout(seconds):
+                    ending = await init
+                if ending.reason != "ready":
+                    told.fail(self._error_type(ending))
         except TimeoutError:
             ending = _Ending("timeout")
         except BaseException:
@@ -427,11 +436,19 @@ class Environment:
             raise SandboxFailure(f"{self.spec.function_arn}: {error}") from error
         self._mounts += 1
         mount_id = f"{self.id}-{self._mounts}"
-        if wanted.targets is not None:
-            hold = MountHold(self._file_server, mount_id, self.lose_file_system)
-            await slot.open_lifeline(wanted.targets, hold, self.spec.timeout_s)
-        self.mount_id = mount_id
-        await completed(mount_file_system(self._file_server, mount_id, mountpoint, wanted))
+        attributes: Attributes = {
+            "aws.efs.file_system.id": wanted.volume,
+            "lambay.mount.id": mount_id,
+            "lambay.mount.path": wanted.mount_path,
+            "lambay.mount.root": wanted.root,
+            "lambay.mount.read_only": wanted.read_only or wanted.permissions.read_only,
+        }
+        with span(self._tracer, "mount", attributes):
+            if wanted.targets is not None:
+                hold = MountHold(self._file_server, mount_id, self.lose_file_system)
+                await slot.open_lifeline(wanted.targets, hold, self.spec.timeout_s)
+            self.mount_id = mount_id
+            await completed(mount_file_system(self._file_server, mount_id, mountpoint, wanted))
         if self.ended:
             # The end came while the mount was on its way, and found nothing to unmount.
             await self._unmount(mount_id)

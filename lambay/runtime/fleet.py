@@ -43,6 +43,7 @@ from lambay.runtime.spec import (
 )
 from lambay.runtime.wiring import Wiring
 from lambay.settings import Settings
+from lambay.spans import Attributes, Tracer, span
 
 _log = logging.getLogger("lambay.runtime")
 
@@ -92,7 +93,8 @@ class LocalFleet:
 
     `credentials` issues the role's session for an environment; `write_log` takes its log events (account,
     Region, group, stream, [(ms, text)]); `serve_endpoint` serves Lambay's AWS API on a listening socket
-    inside a sandbox until the result is closed; `wiring` gives sandboxes their network.
+    inside a sandbox until the result is closed; `wiring` gives sandboxes their network; `tracer` is told of
+    environments that are made, and of what invocations move through their mounts.
     """
 
     def __init__(
@@ -104,11 +106,13 @@ class LocalFleet:
         write_log: WriteLog,
         serve_endpoint: ServeEndpoint,
         wiring: Wiring | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._file_server = file_server
         self._credentials = credentials
+        self._tracer = tracer
         self._shipping = LogShipping(write_log)
         self._control_groups = ControlGroups(settings.tag)
         self._identities = Identities()
@@ -196,7 +200,10 @@ class LocalFleet:
 
         Raises FileSystemLost; where a failed Init is repeated, also what `acquire` raises.
         """
-        return await environment.invoke(invocation)
+        outcome = await environment.invoke(invocation)
+        if self._tracer is not None:
+            await environment.traffic.tell(self._tracer.current(), environment.mount_id)
+        return outcome
 
     def release(self, environment: Environment) -> None:
         """Give an environment back: it waits for its next invocation, or ends if it cannot have one."""
@@ -363,10 +370,21 @@ class LocalFleet:
             take_slot=self._take_slot,
             end_slot=self._slots.end,
             gone=self._gone,
+            tracer=self._tracer,
         )
         self._environments.add(environment)
         try:
-            await environment.start()
+            attributes: Attributes = {
+                "lambay.environment.id": environment.id,
+                "lambay.environment.initialization_type": spec.initialization_type,
+                "faas.name": spec.function_name,
+                "faas.version": spec.version,
+                "faas.max_memory": spec.memory_mb << 20,
+            }
+            with span(self._tracer, f"environment {spec.function_name}", attributes) as told:
+                await environment.start()
+                if self._tracer is not None:
+                    await environment.traffic.tell(told, environment.mount_id)
         except BaseException:
             self._end(environment)
             raise

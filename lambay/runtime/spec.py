@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from lambay.fsd import Mount, Mounted, Permissions, Turned
+from lambay.fsd import Mount, Mounted, Permissions, Stats, Turned
 from lambay.runtime.images import Image
 from lambay.runtime.streaming import ResponseStream
 from lambay.runtime.wiring import MountTargets, Placement
@@ -187,6 +187,8 @@ class FileServer(Protocol):
     async def fail(self, mount: str) -> object: ...
 
     async def permit(self, mount: str, permissions: Permissions) -> Turned: ...
+
+    async def stats(self) -> Stats: ...
 
 
 class EnvironmentFailure(Exception):
