@@ -184,7 +184,10 @@ class EventSourceOperations(Operations):
         return changed
 
     async def _check_source(self, mapping: EventSourceMapping, source: Arn) -> None:
-        """The stream exists; or the queue does, and hides messages as long as the function may run."""
+        """The role may read it, and it exists; a queue hides messages as long as the function may run."""
+        name = FunctionName(mapping.account, mapping.region, mapping.function, mapping.qualifier or None)
+        configuration = self._resources.version(name).configuration
+        await self._room.requirements.check_source(configuration.role, source, mapping.region)
         if source.service != "sqs":
             await Stream(mapping.source_arn, self._room.neighbours).check()
             return
@@ -206,8 +209,7 @@ class EventSourceOperations(Operations):
                 f"SQS Error Message: {error.message}"
             ) from None
         hidden = int(attributes["VisibilityTimeout"])
-        name = FunctionName(mapping.account, mapping.region, mapping.function, mapping.qualifier or None)
-        timeout = self._resources.version(name).configuration.timeout
+        timeout = configuration.timeout
         if hidden < timeout:
             raise invalid(
                 f"Queue visibility timeout: {hidden} seconds is less than Function timeout: {timeout} seconds"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lambay.aws import AWSError
+from lambay.aws import Arn, AWSError
 from lambay.functions.errors import invalid
 from lambay.functions.ports import Access, FileSystems, Neighbours, Network, Subnet
 from lambay.functions.records import Configuration, Vpc
@@ -16,6 +16,10 @@ CANNOT_ASSUME = "The role defined for the function cannot be assumed by Lambda."
 # What Lambda does in EC2 as the role of a function in a VPC; see "Giving Lambda functions access to resources in
 # an Amazon VPC", "Required IAM permissions".
 _INTERFACE_ACTIONS = ("CreateNetworkInterface", "DescribeNetworkInterfaces", "DeleteNetworkInterface")
+
+# What is done with a source as the role of its function; see "Execution role permissions" of each.
+_QUEUE_ACTIONS = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+_STREAM_ACTIONS = ("GetRecords", "GetShardIterator", "DescribeStream")
 
 
 class Requirements:
@@ -60,6 +64,20 @@ class Requirements:
                 f"The provided execution role does not have permissions to call {operation} on "
                 f"{service.upper()}"
             )
+
+    async def check_source(self, role: str, source: Arn, region: str) -> None:
+        """Raises InvalidParameterValueException unless the role may read the queue or stream as pollers do."""
+        if source.service == "sqs":
+            for operation in _QUEUE_ACTIONS:
+                await self.check_right(role, "sqs", operation, str(source), region)
+            return
+        for operation in _STREAM_ACTIONS:
+            if await self._access.lacking(role, f"{source.service}:{operation}", str(source), region=region):
+                shards = "ListShards, " if source.service == "kinesis" else ""
+                raise invalid(
+                    f"Cannot access stream {source}. Please ensure the role can perform the GetRecords, "
+                    f"GetShardIterator, DescribeStream, {shards}and ListStreams Actions on your stream in IAM."
+                )
 
     async def check_key(self, key: str, role: str, account: str, region: str) -> None:
         """The key can be used, and the role has a grant to decrypt with it, as Lambda gives it one."""

@@ -59,6 +59,8 @@ def test_a_queue_invokes_a_function_and_is_emptied(lambay: Lambay, deploy: Deplo
     name = unique("queue")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    reading = "arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole"
+    deploy.iam.attach_role_policy(RoleName=deploy.role.rpartition("/")[2], PolicyArn=reading)
     made = deploy.lambda_.create_event_source_mapping(FunctionName=function, EventSourceArn=arn)
     for number in range(5):
         sqs.send_message(QueueUrl=url, MessageBody=f"message-{number}")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
+RIGHTS = ["ec2:*", "sqs:*", "sns:*", "kinesis:*", "dynamodb:*"]
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/function"
 ACCESS_POINT = f"arn:aws:elasticfilesystem:{REGION}:{ACCOUNT}:access-point/fsap-0123456789abcdef0"
 
@@ -362,7 +363,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
     server = Server(tmp_path_factory.mktemp("boto3"))
     await server.start()
     await server("iam", "create_role", RoleName="function", AssumeRolePolicyDocument=json.dumps(TRUST))
-    rights = {"Effect": "Allow", "Action": ["ec2:*", "sqs:*", "sns:*"], "Resource": "*"}
+    rights = {"Effect": "Allow", "Action": RIGHTS, "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": rights})
     await server("iam", "put_role_policy", RoleName="function", PolicyName="rights", PolicyDocument=document)
     yield server

@@ -12,7 +12,7 @@ import pytest_asyncio
 from lambay.runtime import EnvironmentSpec, Invocation, Outcome
 
 from .conftest import ACCOUNT, REGION
-from .server import Server
+from .server import TRUST, Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -215,3 +215,63 @@ async def test_a_queue_has_one_mapping_for_a_function(server: Server, received: 
     assert deleted["State"] == "Deleting"
     error = await server.refused("lambda", "get_event_source_mapping", UUID=made["UUID"])
     assert error["Error"]["Message"] == "The resource you requested does not exist."
+
+
+@pytest.mark.parametrize(
+    ("source", "managed", "text"),
+    [
+        (
+            f"arn:aws:sqs:{REGION}:{ACCOUNT}:of-nobody",
+            "AWSLambdaSQSQueueExecutionRole",
+            "The provided execution role does not have permissions to call ReceiveMessage on SQS",
+        ),
+        (
+            f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/of-nobody",
+            "AWSLambdaKinesisExecutionRole",
+            f"Cannot access stream arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/of-nobody. Please ensure the role can "
+            "perform the GetRecords, GetShardIterator, DescribeStream, ListShards, and ListStreams Actions on your "
+            "stream in IAM.",
+        ),
+        (
+            f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/of-nobody/stream/2026-01-01T00:00:00.000",
+            "AWSLambdaDynamoDBExecutionRole",
+            f"Cannot access stream arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/of-nobody/stream/"
+            "2026-01-01T00:00:00.000. Please ensure the role can perform the GetRecords, GetShardIterator, "
+            "DescribeStream, and ListStreams Actions on your stream in IAM.",
+        ),
+    ],
+)
+async def test_the_role_must_be_allowed_to_read_the_source(
+    server: Server, source: str, managed: str, text: str
+) -> None:
+    service = source.split(":")[2]
+    role = f"reads-{service}"
+    made = await server("iam", "create_role", RoleName=role, AssumeRolePolicyDocument=json.dumps(TRUST))
+    await server.create(f"reading-{service}", Role=made["Role"]["Arn"])
+    given = {"FunctionName": f"reading-{service}", "EventSourceArn": source}
+    if service != "sqs":
+        given["StartingPosition"] = "LATEST"
+    error = await server.refused("lambda", "create_event_source_mapping", **given)
+    assert error["Error"] == {"Code": "InvalidParameterValueException", "Message": text}
+    # With AWS's own policy for it, the next thing that is wrong is told: there is no such source.
+    policy = f"arn:aws:iam::aws:policy/service-role/{managed}"
+    await server("iam", "attach_role_policy", RoleName=role, PolicyArn=policy)
+    error = await server.refused("lambda", "create_event_source_mapping", **given)
+    assert error["Error"]["Message"] != text
+    assert "role" not in error["Error"]["Message"]
+
+
+async def test_a_role_that_lost_its_rights_keeps_a_mapping_from_being_changed(
+    server: Server, received: Received
+) -> None:
+    source = Source(server, "rights-lost")
+    made = await source.make()
+    role = await server("iam", "create_role", RoleName="less", AssumeRolePolicyDocument=json.dumps(TRUST))
+    await server(
+        "lambda",
+        "update_function_configuration",
+        FunctionName="on-rights-lost",
+        Role=role["Role"]["Arn"],
+    )
+    error = await server.refused("lambda", "update_event_source_mapping", UUID=made["UUID"], BatchSize=5)
+    assert "does not have permissions to call ReceiveMessage on SQS" in error["Error"]["Message"]
