@@ -32,7 +32,6 @@ from lambay.deploy.types.registry import resource_type
 
 _log = logging.getLogger("lambay.deploy")
 _INTERRUPTED = "The server was stopped while this was under way."
-CANCELLED = "Resource creation cancelled"
 
 
 class Stop(Exception):
@@ -60,7 +59,8 @@ class Deployment:
         self._nested = nested
         self._alarming = alarming
         self._failures: list[str] = []
-        self.cancelled = ""
+        self._ending = asyncio.Event()
+        self._cancelled = ""
 
     @property
     def stack(self) -> Stack:
@@ -69,6 +69,11 @@ class Deployment:
     @property
     def records(self) -> dict[str, Resource]:
         return self._book.of(self.stack)
+
+    def cancel(self, reason: str) -> None:
+        """Begin nothing new, wait for nobody's signals, and roll back."""
+        self._cancelled = reason
+        self._ending.set()
 
     # -- the operations ------------------------------------------------------------------------------------
 
@@ -81,12 +86,35 @@ class Deployment:
         except AWSError as error:
             await self._create_failed(error.message)
             return
-        trigger = self._alarming(self.stack)
-        if trigger is not None:
-            await self._create_failed(f"Rollback trigger {trigger} is in ALARM.")
+        alarm = await self._monitored()
+        if alarm:
+            await self._create_failed(alarm)
             return
         await self._commit_resources()
         await self._tell("CREATE_COMPLETE", outputs=outputs, imports=self._imports())
+
+    async def _monitored(self) -> str:
+        """Why the operation must not stand, after the time for which its rollback triggers are watched."""
+        watched = self.stack.rollback_configuration or {}
+        trigger = self._alarming(self.stack)
+        if trigger is not None:
+            return f"Rollback trigger {trigger} is in ALARM."
+        minutes = watched.get("MonitoringTimeInMinutes", 0) if watched.get("RollbackTriggers") else 0
+        if minutes and not self._cancelled:
+            hour = asyncio.ensure_future(self._book.clock.sleep(minutes * 60))
+            ending = asyncio.ensure_future(self._ending.wait())
+            try:
+                await asyncio.wait({hour, ending}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hour.cancel()
+                ending.cancel()
+        return self._cancelled
+
+    def alarmed(self) -> None:
+        """An alarm has changed: where a rollback trigger is in ALARM, the operation is over."""
+        trigger = self._alarming(self.stack)
+        if trigger is not None and self.stack.status in ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS"):
+            self.cancel(f"Rollback trigger {trigger} is in ALARM.")
 
     async def _create_failed(self, because: str = "") -> None:
         reason = because or self._said("create")
@@ -109,15 +137,13 @@ class Deployment:
     async def update(self) -> None:
         converged = await self._may_remove() and await self._converge()
         outputs: tuple[Output, ...] = ()
-        because = self.cancelled
+        because = self._cancelled
         if converged and not because:
             try:
                 outputs = self._outputs()
             except AWSError as error:
                 because = error.message
-            trigger = self._alarming(self.stack)
-            if trigger is not None:
-                because = f"Rollback trigger {trigger} is in ALARM."
+            because = because or await self._monitored()
         if not converged or because:
             reason = because or self._said("update")
             if self.stack.disable_rollback:
@@ -218,10 +244,12 @@ class Deployment:
     async def _converge(self) -> bool:
         """Make and change what the plan wants; False where something failed."""
         self._failures.clear()
+        if not self._cancelled:
+            self._ending.clear()
         present = self._plan.present()
         waits = self._plan.template.dependencies(present)
         await self._over({name: list(waits[name]) for name in present}, self._settle)
-        return not self._failures and not self.cancelled
+        return not self._failures and not self._cancelled
 
     async def _over(
         self, waits: Mapping[str, Collection[str]], work: Callable[[str], Coroutine[Any, Any, None]]
@@ -233,7 +261,7 @@ class Deployment:
             for need in waits[name]:
                 if need in tasks:
                     await tasks[need]
-            if self._failures or self.cancelled:
+            if self._failures or self._cancelled:
                 raise Stop
             await work(name)
 
@@ -261,6 +289,9 @@ class Deployment:
                 )
         except AWSError as error:
             blank = record or self._blank(declared, {})
+            if record is None:
+                # Nothing was begun: there is nothing to be found.
+                blank = replace(blank, now=replace(blank.now, token=""))
             status = "CREATE_FAILED" if record is None else "UPDATE_FAILED"
             await self._failed(
                 replace(blank, touched=True, before=record.now if record else None), status, error
@@ -425,6 +456,7 @@ class Deployment:
         physical = error.members.get("physical")
         now = replace(record.now, id=physical) if physical and not record.now.id else record.now
         self._failures.append(record.name)
+        self._ending.set()
         reason = f"{_reason(error)}{self._advice(record, error)}"
         await self._book.tell(
             self.stack, replace(record, now=now, status=status, reason=reason, touched=True)
@@ -503,7 +535,7 @@ class Deployment:
         What depends on another goes first. `creating` is the rollback of what made them.
         """
         self._failures.clear()
-        self.cancelled = ""
+        self._cancelled = ""
         listed = {record.name: record for record in records}
         waits: dict[str, list[str]] = {name: [] for name in listed}
         for dependent in listed.values():
@@ -618,6 +650,7 @@ class Deployment:
             signals=self._signals,
             nested=self._nested,
             update_policy={} if back else self._update_policy(record.name),
+            ending=self._ending,
         )
 
     def _update_policy(self, name: str) -> Mapping[str, Any]:
@@ -678,8 +711,8 @@ class Deployment:
         await self._book.tell_stack(self.stack, status, reason, **updated, **changes)
 
     def _said(self, verb: str) -> str:
-        if self.cancelled:
-            return self.cancelled
+        if self._cancelled:
+            return self._cancelled
         names = ", ".join(dict.fromkeys(self._failures))
         return f"The following resource(s) failed to {verb}: [{names}]."
 

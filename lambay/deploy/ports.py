@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from lambay.aws import Principal
@@ -33,3 +33,6 @@ class Alarms(Protocol):
     """Rollback triggers."""
 
     def states(self, account: str, region: str, names: list[str]) -> Mapping[str, str]: ...
+
+    def on_change(self, listener: Callable[[Any], None]) -> None:
+        """Have `listener` called after each change of an alarm's state."""

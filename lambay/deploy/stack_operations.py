@@ -97,6 +97,7 @@ class StackOperations(Operations):
 
     async def _launch_creation(self, stack: Stack, plan: Plan) -> None:
         deployment = await self._deployment(stack, plan)
+        self._deployments[stack.key] = deployment
 
         async def timed() -> None:
             minutes = stack.timeout_minutes
@@ -108,7 +109,7 @@ class StackOperations(Operations):
             try:
                 await asyncio.wait({work, hour}, return_when=asyncio.FIRST_COMPLETED)
                 if not work.done():
-                    deployment.cancelled = "Stack creation time exceeded the specified timeout."
+                    deployment.cancel("Stack creation time exceeded the specified timeout.")
                 await work
             finally:
                 hour.cancel()
@@ -207,7 +208,7 @@ class StackOperations(Operations):
         deployment = self._deployments.get(stack.key)
         if stack.status != "UPDATE_IN_PROGRESS" or deployment is None:
             raise invalid("CancelUpdateStack cannot be called from current stack status")
-        deployment.cancelled = "User Initiated"
+        deployment.cancel(_USER)
         return {}
 
     async def delete_stack(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
@@ -263,11 +264,18 @@ class StackOperations(Operations):
         stack = self._book.stack(call.account, call.region, input["StackName"])
         if stack.status != "UPDATE_ROLLBACK_FAILED":
             raise invalid(f"Stack:{stack.arn} is in {stack.status} state and can not continue rollback.")
+        skip = tuple(input.get("ResourcesToSkip", ()))
+        records = self._book.of(stack)
+        for name in skip:
+            if name not in records or records[name].status != "UPDATE_FAILED":
+                raise invalid(
+                    f"ResourcesToSkip: {name} is not in the state UPDATE_FAILED; only such can be skipped."
+                )
         stack = await self._book.tell_stack(
             stack,
             "UPDATE_ROLLBACK_IN_PROGRESS",
             _USER,
-            skip=tuple(input.get("ResourcesToSkip", ())),
+            skip=skip,
             token=input.get("ClientRequestToken"),
             role_arn=input.get("RoleARN", stack.role_arn),
         )

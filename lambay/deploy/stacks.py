@@ -52,6 +52,12 @@ class Stacks(TemplateOperations, ReadingOperations):
         )
         self._tasks = {}
         self._deployments = {}
+        if alarms is not None:
+            alarms.on_change(self._alarm_changed)
+
+    def _alarm_changed(self, change: object) -> None:
+        for deployment in list(self._deployments.values()):
+            deployment.alarmed()
 
     async def start(self) -> None:
         """Take up what a stop cut off: stacks under way roll back or finish."""

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from lambay.aws import AWSError
 from lambay.deploy import schemas
 from lambay.deploy.schemas import Schema
 
 Properties = Mapping[str, Any]
+_T = TypeVar("_T")
 Call = Callable[[str, str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -75,6 +76,20 @@ class At:
     signals: Signals
     nested: Nested
     update_policy: Mapping[str, Any] = field(default_factory=dict)
+    # Set once the operation is to go no further, because something else failed or somebody said so.
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def unless_ending(self, wait: Coroutine[Any, Any, _T]) -> _T:
+        """What `wait` gives. Raises AWSError where the operation ends before."""
+        waiting, ending = asyncio.ensure_future(wait), asyncio.ensure_future(self.ending.wait())
+        try:
+            await asyncio.wait({waiting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            raise AWSError("GeneralServiceException", "Resource creation cancelled")
+        finally:
+            waiting.cancel()
+            ending.cancel()
 
     async def call(self, service: str, operation: str, /, **input: Any) -> dict[str, Any]:
         """What is None is left out. Raises AWSError."""

@@ -43,9 +43,8 @@ class WaitCondition(ResourceType):
             raise failed(
                 "WaitCondition: Handle is needed; CreationPolicy is for instances, which Lambay has none of."
             )
-        answers = await at.signals.wait(
-            handle.rpartition("/")[2], count, float(properties.get("Timeout", _HOUR))
-        )
+        seconds = float(properties.get("Timeout", _HOUR))
+        answers = await at.unless_ending(at.signals.wait(handle.rpartition("/")[2], count, seconds))
         if answers is None:
             raise failed(f"WaitCondition timed out. Received 0 conditions when expecting {count}")
         told: dict[str, str] = {}
