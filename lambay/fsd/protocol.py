@@ -157,11 +157,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """How a volume stands to its limits: throughput in bytes a second, credits in bytes."""
+    """How a volume stands to its limits: throughput in bytes a second, credits in bytes.
+
+    `percent_io_limit` is None with performance "max_io", as EFS has no such metric there.
+    """
 
     burst_credit_balance: int
     permitted_throughput: int | None
-    percent_io_limit: float
+    percent_io_limit: float | None
     ledger: Ledger
 
 

@@ -117,3 +117,17 @@ def test_a_database_that_maps_its_memory_works_on_a_bursting_file_system(deploy:
     )
     assert deploy.invoke(reader, {}) == "dirt"
     assert deploy.invoke(name, {})["mode"] == "wal"
+
+
+def test_functions_share_a_max_io_file_system(deploy: Any) -> None:
+    """Its report has no share of an operations limit, as EFS has no PercentIOLimit there."""
+    file_system = deploy.file_system(PerformanceMode="maxIO", ThroughputMode="bursting")
+    assert (
+        deploy.efs.describe_file_systems(FileSystemId=file_system)["FileSystems"][0]["LifeCycleState"]
+        == "available"
+    )
+
+    name = deploy.function(NAMES, deploy.access_point(file_system))
+    assert deploy.invoke(name, {"make": "here"}) == ["here"]
+    provisioned(deploy, file_system)
+    assert deploy.invoke(name, {"make": "there"}) == ["here", "there"]
