@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -25,7 +25,17 @@ class Book:
         self.stacks = store.collection("deploy.stacks", Stack)
         self.resources = store.collection("deploy.resources", Resource)
         self.events = store.collection("deploy.events", Event)
+        self._listeners: list[Callable[[Stack, Event], None]] = []
         self.change_sets = store.collection("deploy.change-sets", ChangeSet)
+
+    def on_event(self, listener: Callable[[Stack, Event], None]) -> None:
+        """Have `listener` called with each event, once it is stored."""
+        self._listeners.append(listener)
+
+    async def _commit(self, stack: Stack, event: Event, *changes: Change) -> None:
+        await self.store.commit(*changes, self.events.put(f"{stack.key}/{stack.events:08d}", event))
+        for listener in self._listeners:
+            listener(stack, event)
 
     # -- finding -------------------------------------------------------------------------------------------
 
@@ -77,7 +87,7 @@ class Book:
         known = self.stacks.get(stack.key) or stack
         current = replace(known, status=status, reason=reason, **changes)
         current, event = self._event(current, current.name, current.arn, STACK, status, reason, None)
-        await self.store.commit(self.stacks.put(current.key, current), event)
+        await self._commit(current, event, self.stacks.put(current.key, current))
         return current
 
     async def tell(
@@ -86,7 +96,9 @@ class Book:
         """A resource's record with the event of its status; `physical` is the event's id where it is another's."""
         resource = replace(resource, at=self.clock.time())
         changes = [self.resources.put(f"{stack.key}/{resource.name}", resource)]
-        if not quiet:
+        if quiet:
+            await self.store.commit(*changes)
+        else:
             properties = msgspec.json.encode(resource.now.properties).decode()
             current, event = self._event(
                 self.stacks[stack.key],
@@ -97,15 +109,14 @@ class Book:
                 resource.reason,
                 properties,
             )
-            changes += [self.stacks.put(current.key, current), event]
-        await self.store.commit(*changes)
+            await self._commit(current, event, *changes, self.stacks.put(current.key, current))
 
     async def note(
         self, stack: Stack, name: str, physical: str, kind: str, status: str, reason: str = ""
     ) -> None:
         """An event that changes no record of a resource."""
         current, event = self._event(self.stacks[stack.key], name, physical, kind, status, reason, None)
-        await self.store.commit(self.stacks.put(current.key, current), event)
+        await self._commit(current, event, self.stacks.put(current.key, current))
 
     async def forget(self, stack: Stack, resource: Resource) -> None:
         """A resource is no part of the stack any more."""
@@ -120,7 +131,7 @@ class Book:
         status: str,
         reason: str,
         properties: str | None,
-    ) -> tuple[Stack, Change]:
+    ) -> tuple[Stack, Event]:
         number = stack.events + 1
         counted = replace(stack, events=number)
         event = Event(
@@ -136,7 +147,7 @@ class Book:
             properties=properties,
             token=stack.token,
         )
-        return counted, self.events.put(f"{stack.key}/{number:08d}", event)
+        return counted, event
 
     def history(self, stack: Stack) -> list[Event]:
         """Newest first."""

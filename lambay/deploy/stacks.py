@@ -11,12 +11,15 @@ from msgspec.structs import replace
 from lambay.aws import Arn, AWSError
 from lambay.clock import Clock
 from lambay.deploy.book import Book
+from lambay.deploy.notifications import Notifications
 from lambay.deploy.planning import Planner
 from lambay.deploy.ports import Alarms, Client, Roles
 from lambay.deploy.reading_operations import ReadingOperations
+from lambay.deploy.records import Stack
 from lambay.deploy.room import Room
 from lambay.deploy.signals import Signals
 from lambay.deploy.template_operations import TemplateOperations
+from lambay.deploy.types.base import Call
 from lambay.http import Request, Response
 from lambay.settings import Settings
 from lambay.store import Store
@@ -52,8 +55,13 @@ class Stacks(TemplateOperations, ReadingOperations):
         )
         self._tasks = {}
         self._deployments = {}
+        self._notifications = Notifications(self._acting)
+        book.on_event(self._notifications.tell)
         if alarms is not None:
             alarms.on_change(self._alarm_changed)
+
+    async def _acting(self, stack: Stack) -> Call:
+        return await self._call_as(stack.caller, stack.role_arn, stack.account, stack.region)
 
     def _alarm_changed(self, change: object) -> None:
         for deployment in list(self._deployments.values()):
@@ -82,6 +90,7 @@ class Stacks(TemplateOperations, ReadingOperations):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._notifications.stop()
 
     async def reset(self) -> None:
         """Forget what is under way; the store's owner has cleared the records."""

@@ -287,3 +287,26 @@ def test_what_cannot_be_is_refused_before_anything_is_made(cloud: Cloud, templat
         )
 
     assert message(refused).startswith(said)
+
+
+def test_topics_are_told_a_stacks_events(cloud: Cloud) -> None:
+    topics, queues, name = cloud.server.boto("sns"), cloud.server.boto("sqs"), unique("events")
+    url = queues.create_queue(QueueName=name)["QueueUrl"]
+    queue = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = topics.create_topic(Name=name)["TopicArn"]
+    topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+
+    stack = cloud.create(BARE_QUEUE, NotificationARNs=[topic])
+
+    assert stack.status == "CREATE_COMPLETE"
+    told: list[str] = []
+    while "CREATE_COMPLETE AWS::CloudFormation::Stack" not in told:
+        got = queues.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        for one in got.get("Messages", []):
+            lines = json.loads(one["Body"])["Message"].splitlines()
+            said = dict(line.split("=", 1) for line in lines)
+            assert said["StackId"] == f"'{stack.arn}'"
+            told.append(f"{said['ResourceStatus'][1:-1]} {said['ResourceType'][1:-1]}")
+            queues.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+    assert "CREATE_COMPLETE AWS::SQS::Queue" in told
+    stack.delete()
