@@ -198,8 +198,8 @@ class House:
             self.functions, self.file_systems, self.network, self._access, self.mount_permits, settings
         )
         self.pages = OwnPages(self)
-        self._outside = Listener(self.handle)
-        self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES)
+        self._outside = Listener(self.handle, streams=Registry.streams)
+        self._inside = Listener(self.handle_inside, max_body=_INSIDE_BODY_BYTES, streams=Registry.streams)
 
     def _billing(self, settings: Settings) -> Billing:
         prices = Prices.load(settings.data_dir / "prices.json")

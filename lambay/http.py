@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request. `path` is still percent-encoded; `headers` are lower-cased, repeated ones joined by a comma."""
+    """A request. `path` is still percent-encoded; `headers` are lower-cased, repeated ones joined by a comma.
+
+    Where a listener streams it, `body` is empty and `chunks` gives it once; ConnectionResetError where the client
+    goes away before its end.
+    """
 
     method: str
     path: str
@@ -17,6 +21,7 @@ class Request:
     body: bytes = b""
     source_ip: str = "127.0.0.1"
     scheme: str = "http"
+    chunks: AsyncIterator[bytes] | None = None
 
 
 @dataclass(slots=True)

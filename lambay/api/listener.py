@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import ssl
 import time
@@ -44,9 +45,16 @@ class Listener:
     `start` and `start_on` give an Endpoint that can be stopped by itself; `stop` stops all that are left.
     """
 
-    def __init__(self, handle: Handle, *, max_body: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        *,
+        max_body: int = MAX_BODY_BYTES,
+        streams: Callable[[Request], bool] = lambda request: False,
+    ) -> None:
+        """Where `streams` says so of a request without its body, it is handled before the body has come."""
         self._config = Config(
-            _Application(handle, max_body),
+            _Application(handle, max_body, streams),
             http=HttpToolsProtocol,
             ws="none",
             lifespan="off",
@@ -145,23 +153,57 @@ class Endpoint:
 class _Application:
     """ASGI on one side, `Request` and `Response` on the other."""
 
-    def __init__(self, handle: Handle, max_body: int) -> None:
+    def __init__(self, handle: Handle, max_body: int, streams: Callable[[Request], bool]) -> None:
         self._handle = handle
         self._max_body = max_body
+        self._streams = streams
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         assert scope["type"] == "http"
         # Only a listener that stops cancels this, after aborting the connections.
         with contextlib.suppress(asyncio.CancelledError):
+            request = _request(scope, b"")
+            if self._streams(request):
+                await self._answer_streamed(request, receive, send)
+                return
             body = await self._body(receive)
             if body is None:
                 return
             if len(body) > self._max_body:
-                headers = {"Content-Type": "application/json", "Connection": "close"}
-                await _send(Response(413, headers, _TOO_LARGE), receive, send)
+                await _send(_too_large(), receive, send)
                 return
-            answer = await self._handle(_request(scope, body))
+            answer = await self._handle(dataclasses.replace(request, body=body))
             await _send(answer, receive, send, bodiless=scope["method"] == "HEAD")
+
+    async def _answer_streamed(
+        self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        chunks = self._chunks(receive)
+        try:
+            answer = await self._handle(dataclasses.replace(request, chunks=chunks))
+            # Who is refused early hears of it: a client that still sends would only see a reset.
+            async for _ in chunks:
+                pass
+        except _TooLarge:
+            answer = _too_large()
+        except ConnectionResetError:
+            return
+        await _send(answer, receive, send)
+
+    async def _chunks(self, receive: ASGIReceiveCallable) -> AsyncIterator[bytes]:
+        """The body as it comes."""
+        size = 0
+        more = True
+        while more:
+            event = await receive()
+            if event["type"] != "http.request":
+                raise ConnectionResetError("the client went away")
+            size += len(event["body"])
+            if size > self._max_body:
+                raise _TooLarge
+            more = event["more_body"]
+            if event["body"]:
+                yield event["body"]
 
     async def _body(self, receive: ASGIReceiveCallable) -> bytes | None:
         """The whole body, or None where the client went away. Stops reading beyond the allowed size."""
@@ -175,6 +217,14 @@ class _Application:
             size += len(event["body"])
             if not event["more_body"] or size > self._max_body:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+class _TooLarge(Exception):
+    """A streamed body is larger than allowed."""
+
+
+def _too_large() -> Response:
+    return Response(413, {"Content-Type": "application/json", "Connection": "close"}, _TOO_LARGE)
 
 
 def _request(scope: HTTPScope, body: bytes) -> Request:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import IO
@@ -29,6 +30,8 @@ class Blobs:
         self.directory = directory
         self._blobs = directory / "blobs" / "sha256"
         self._uploads = directory / "uploads"
+        self._hashes: dict[str, hashlib._Hash] = {}
+        self._writing = threading.Lock()
 
     def open(self) -> None:
         """Make the directories and forget uploads that an earlier run left unfinished."""
@@ -56,14 +59,19 @@ class Blobs:
     def take(self, content: IO[bytes], expected: str) -> None:
         """Keep what is read from `content`. Raises DigestMismatch."""
         upload = self.begin()
-        while chunk := content.read(_CHUNK):
-            self.append(upload, chunk)
+        try:
+            while chunk := content.read(_CHUNK):
+                self.append(upload, chunk)
+        except BaseException:
+            self.abandon(upload)
+            raise
         self.finish(upload, expected)
 
     def begin(self) -> str:
         """A new upload's id."""
         upload = secrets.token_hex(16)
         self._upload(upload).touch()
+        self._hashes[upload] = hashlib.sha256()
         return upload
 
     def size(self, upload: str) -> int:
@@ -71,31 +79,45 @@ class Blobs:
         return self._upload(upload).stat().st_size
 
     def append(self, upload: str, content: bytes) -> int:
-        """The upload's size with this content at its end."""
-        with self._upload(upload).open("r+b") as file:
-            file.seek(0, os.SEEK_END)
-            file.write(content)
-            return file.tell()
+        """The upload's size with this content at its end. An upload that can't be written is none any more.
+
+        Raises FileNotFoundError for one that is not under way, OSError.
+        """
+        # What is hashed and what is in the file are the same, whoever else writes to this upload.
+        with self._writing:
+            if upload not in self._hashes:
+                raise FileNotFoundError(upload)
+            try:
+                with self._upload(upload).open("ab") as file:
+                    file.write(content)
+                    file.flush()
+                    self._hashes[upload].update(content)
+                    return file.tell()
+            except OSError:
+                self.abandon(upload)
+                raise
 
     def finish(self, upload: str, expected: str | None = None) -> str:
-        """The digest of what was uploaded, which is a blob from here on. Raises DigestMismatch."""
+        """The digest of what was uploaded, which is a blob from here on.
+
+        Raises DigestMismatch, FileNotFoundError for an upload that is not under way.
+        """
         path = self._upload(upload)
-        with path.open("rb") as file:
-            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-            if expected is not None and digest != expected:
-                path.unlink()
-                raise DigestMismatch(f"what was uploaded has the digest {digest}, not {expected}")
-            os.fsync(file.fileno())
+        with self._writing:
+            if upload not in self._hashes:
+                raise FileNotFoundError(upload)
+            digest = "sha256:" + self._hashes.pop(upload).hexdigest()
+        if expected is not None and digest != expected:
+            path.unlink()
+            raise DigestMismatch(f"what was uploaded has the digest {digest}, not {expected}")
+        _sync(path, os.O_RDONLY)
         path.rename(self.path(digest))
-        descriptor = os.open(self._blobs, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(self._blobs, os.O_RDONLY | os.O_DIRECTORY)
         return digest
 
     def abandon(self, upload: str) -> None:
-        self._upload(upload).unlink()
+        self._hashes.pop(upload, None)
+        self._upload(upload).unlink(missing_ok=True)
 
     def collect(self, in_use: Collection[str]) -> int:
         """Remove the blobs whose digests are not in use; how many there were."""
@@ -110,3 +132,11 @@ class Blobs:
         if re.fullmatch(r"[0-9a-f]{32}", upload) is None:
             raise FileNotFoundError(upload)
         return self._uploads / upload
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -70,6 +71,7 @@ class Distribution:
         self._blobs = blobs
         self._tokens = tokens
         self._ask = ask
+        self._writers: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         digest = r"(?P<digest>sha256:[0-9a-f]{64})"
         reference = r"(?P<reference>sha256:[0-9a-f]{64}|[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127})"
         routes: list[tuple[str, str, Page]] = [
@@ -139,25 +141,48 @@ class Distribution:
         return _uploading(named["name"], named["upload"], self._size(named["upload"]), 204)
 
     async def _append(self, request: Request, bearer: Bearer, named: Mapping[str, str]) -> Response:
-        had = self._size(named["upload"])
-        given = request.headers.get("content-range")
-        if given is not None and given.removeprefix("bytes ").partition("-")[0] != str(had):
-            raise Refusal(
-                416, "BLOB_UPLOAD_INVALID", f"the upload has {had} bytes, the chunk begins elsewhere"
-            )
-        size = await asyncio.to_thread(self._blobs.append, named["upload"], request.body)
+        async with self._exclusive(named["upload"]):
+            had = self._size(named["upload"])
+            given = request.headers.get("content-range")
+            if given is not None and given.removeprefix("bytes ").partition("-")[0] != str(had):
+                raise Refusal(
+                    416, "BLOB_UPLOAD_INVALID", f"the upload has {had} bytes, the chunk begins elsewhere"
+                )
+            size = await self._take(named["upload"], request)
         return _uploading(named["name"], named["upload"], size, 202)
 
     async def _finish(self, request: Request, bearer: Bearer, named: Mapping[str, str]) -> Response:
-        self._size(named["upload"])
         digest = urllib.parse.parse_qs(request.query).get("digest", [""])[0]
-        if request.body:
-            await asyncio.to_thread(self._blobs.append, named["upload"], request.body)
-        try:
-            await asyncio.to_thread(self._blobs.finish, named["upload"], digest)
-        except DigestMismatch as error:
-            raise Refusal(400, "DIGEST_INVALID", str(error)) from None
+        async with self._exclusive(named["upload"]):
+            await self._take(named["upload"], request)
+            try:
+                await asyncio.to_thread(self._blobs.finish, named["upload"], digest)
+            except FileNotFoundError:
+                raise _no_upload(named["upload"]) from None
+            except DigestMismatch as error:
+                raise Refusal(400, "DIGEST_INVALID", str(error)) from None
         return _created(named["name"], digest)
+
+    def _exclusive(self, upload: str) -> asyncio.Lock:
+        """Held by the one request that writes to the upload, until its client is through or gone."""
+        return self._writers.setdefault(upload, asyncio.Lock())
+
+    async def _take(self, upload: str, request: Request) -> int:
+        """Write the request's body to the upload, as it comes; the upload's size."""
+        size = self._size(upload)
+        pending = bytearray(request.body)
+        try:
+            if request.chunks is not None:
+                async for chunk in request.chunks:
+                    pending += chunk
+                    if len(pending) >= _CHUNK:
+                        size = await asyncio.to_thread(self._blobs.append, upload, bytes(pending))
+                        pending.clear()
+            if pending:
+                size = await asyncio.to_thread(self._blobs.append, upload, bytes(pending))
+        except FileNotFoundError:
+            raise _no_upload(upload) from None
+        return size
 
     async def _abandon(self, request: Request, bearer: Bearer, named: Mapping[str, str]) -> Response:
         self._size(named["upload"])
@@ -168,7 +193,7 @@ class Distribution:
         try:
             return self._blobs.size(upload)
         except FileNotFoundError:
-            raise Refusal(404, "BLOB_UPLOAD_UNKNOWN", f"there is no upload {upload}") from None
+            raise _no_upload(upload) from None
 
     # manifests
 
@@ -234,6 +259,10 @@ class Distribution:
             account=bearer.account,
             region=bearer.region,
         )
+
+
+def _no_upload(upload: str) -> Refusal:
+    return Refusal(404, "BLOB_UPLOAD_UNKNOWN", f"there is no upload {upload}")
 
 
 def needed(manifest: bytes) -> list[str]:

@@ -91,6 +91,15 @@ class Registry:
         within = request.path == PREFIX.rstrip("/") or request.path.startswith(PREFIX)
         return within and not request.headers.get("authorization", "").startswith("AWS4-")
 
+    @classmethod
+    def streams(cls, request: Request) -> bool:
+        """Whether the request's body is a layer or a part of one, which `handle` takes as it comes."""
+        return (
+            request.method in ("POST", "PATCH", "PUT")
+            and "/blobs/uploads/" in request.path
+            and cls.serves(request)
+        )
+
     async def handle(self, request: Request) -> Response:
         return await self._distribution.handle(request)
 

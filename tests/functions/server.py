@@ -90,7 +90,7 @@ class Server:
         self.deployments = Deployments(self.store, self.ask, clock, ServiceAccess(identity, iam), self.alarms)
         services = (self.functions, self.deployments)
         self.gateway = Gateway(services, identity, self.neighbours, settings, clock)
-        self.listener = Listener(self.handle)
+        self.listener = Listener(self.handle, streams=Registry.streams)
         self.clients: dict[str, Any] = {}
 
     async def handle(self, request: Request) -> Response:

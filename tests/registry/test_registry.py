@@ -7,10 +7,12 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -133,6 +135,59 @@ async def test_a_blob_of_another_repository_is_mounted(server: Server) -> None:
     assert (status, headers["docker-content-digest"]) == (201, digest)
     status, _, _ = await docker("POST", f"/v2/mounting/blobs/uploads/?mount=sha256:{'0' * 64}&from=x", b"")
     assert status == 202
+
+
+async def test_a_layer_is_on_disk_before_all_of_it_has_come(server: Server) -> None:
+    docker = await client(server, "slow")
+    _, headers, _ = await docker("POST", "/v2/slow/blobs/uploads/", b"")
+    where = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(where.hostname, where.port)
+    content = os.urandom(3 << 20)
+    writer.write(
+        f"PATCH {headers['location']} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {docker.token}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n".encode()
+        + content[: 2 << 20]
+    )
+    await writer.drain()
+    half = 0
+    async with asyncio.timeout(60):
+        while half < 1 << 20:
+            status, told, _ = await docker("GET", headers["location"])
+            assert status == 204
+            half = int(told["range"].partition("-")[2]) + 1
+    assert half < len(content)
+    writer.write(content[2 << 20 :])
+    assert (await reader.readline()).split()[1] == b"202"
+    writer.close()
+    digest = digest_of(content)
+    assert (await docker("PUT", f"{headers['location']}?digest={digest}", b""))[0] == 201
+    assert (await docker("GET", f"/v2/slow/blobs/{digest}"))[2] == content
+
+
+async def test_a_layer_whose_client_goes_away_is_taken_up_where_it_ended(server: Server) -> None:
+    docker = await client(server, "torn")
+    _, headers, _ = await docker("POST", "/v2/torn/blobs/uploads/", b"")
+    where = urlsplit(server.url)
+    _, writer = await asyncio.open_connection(where.hostname, where.port)
+    content = os.urandom(5 << 20)
+    writer.write(
+        f"PATCH {headers['location']} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {docker.token}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n".encode()
+        + content[: 2 << 20]
+    )
+    await writer.drain()
+    writer.close()
+    status = 416
+    async with asyncio.timeout(60):
+        while status == 416:
+            _, told, _ = await docker("GET", headers["location"])
+            last = int(told["range"].partition("-")[2])
+            start = last + 1 if last else 0
+            chunk = {"Content_Range": f"{start}-{len(content) - 1}"}
+            status, _, _ = await docker("PATCH", headers["location"], content[start:], **chunk)
+    digest = digest_of(content)
+    assert (await docker("PUT", f"{headers['location']}?digest={digest}", b""))[0] == 201
+    assert (await docker("PUT", f"{headers['location']}?digest={digest}", b""))[0] == 404
 
 
 async def test_who_has_no_password_is_told_how_to_get_one(server: Server) -> None:
