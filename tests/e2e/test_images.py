@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from lambay import cli
 from tests.e2e.arrange import Deployer, Lambay, unique
 from tests.runtime import oci
 
@@ -83,3 +84,22 @@ def test_an_image_is_pushed_and_run_with_its_file_system(own_lambay: Lambay, tmp
     lambay.kill()
     lambay.start()
     assert Deployer(lambay).invoke(function, ["/etc/app"])["files"] == {"/etc/app": "of the image"}
+
+
+def test_an_archive_is_run_from_s3_and_when_it_was_pushed_without_docker(
+    lambay: Lambay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy, repository = Deployer(lambay), unique("archive")
+    archive = oci.saved(
+        tmp_path / "app.tar", [oci.layer({"app": oci.program(tmp_path)})], Entrypoint=["/app"]
+    )
+    assert cli.main(["image", "push", str(archive), f"{repository}:v1", "--endpoint", lambay.endpoint]) == 0
+    pushed = capsys.readouterr().out.strip()
+    s3 = lambay.boto("s3")
+    s3.create_bucket(Bucket=repository)
+    s3.put_object(Bucket=repository, Key="app.tar.gz", Body=gzip.compress(archive.read_bytes(), 1))
+    for uri in (pushed, f"s3://{repository}/app.tar.gz"):
+        function = deploy.function(
+            "", Code={"ImageUri": uri}, PackageType="Image", Runtime=None, Handler=None
+        )
+        assert deploy.invoke(function, [])["arguments"] == ["/app"]
