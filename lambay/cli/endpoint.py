@@ -39,13 +39,34 @@ def client(options: argparse.Namespace, service: str) -> Any:
 
     session = boto3.Session(region_name=options.region)
     given = session.get_credentials()
-    return session.client(
+    made = session.client(
         service,
         endpoint_url=options.endpoint,
         aws_access_key_id=None if given else os.environ.get("LAMBAY_ACCESS_KEY_ID", "test"),
         aws_secret_access_key=None if given else os.environ.get("LAMBAY_SECRET_ACCESS_KEY", "test"),
         config=Config(retries={"total_max_attempts": 1}, read_timeout=960),
     )
+    # One attempt is what is asked for; botocore's errors would add "(reached max retries: 0)".
+    made.meta.events.register("after-call", _without_retries)
+    return made
+
+
+def _without_retries(parsed: dict[str, Any], **_: object) -> None:
+    parsed.get("ResponseMetadata", {}).pop("MaxAttemptsReached", None)
+
+
+def function_named(options: argparse.Namespace, text: str) -> str:
+    """The function that a text means: STACK/RESOURCE is the one that a stack made of its template's resource.
+
+    Raises botocore's ClientError where there is no such stack or resource.
+    """
+    stack, slash, resource = text.partition("/")
+    if not slash or text.startswith("arn:"):
+        return text
+    found = client(options, "cloudformation").describe_stack_resource(
+        StackName=stack, LogicalResourceId=resource
+    )
+    return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def ask(options: argparse.Namespace, method: str, path: str, body: object = None) -> Any:

@@ -6,7 +6,7 @@ import argparse
 import json
 from urllib.parse import urlencode
 
-from lambay.cli.endpoint import add_endpoint, ask
+from lambay.cli.endpoint import CommandError, add_endpoint, ask, function_named
 
 _MARKS = {"ok": "✓", "failed": "✗", "note": "!", "unknown": "?"}
 
@@ -16,7 +16,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "subject",
         metavar="FUNCTION|ARN",
-        help="a function, or the id or ARN of an access point or file system",
+        help="a function (also STACK/RESOURCE), or the id or ARN of an access point or file system",
     )
     parser.add_argument("--json", action="store_true", help="the explanation as one JSON object")
     add_endpoint(parser)
@@ -25,7 +25,13 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0 where nothing is in the way, 1 otherwise."""
-    query = urlencode({"arn": options.subject, "region": options.region})
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        subject = function_named(options, options.subject)
+    except (ClientError, BotoCoreError) as error:
+        raise CommandError(str(error)) from None
+    query = urlencode({"arn": subject, "region": options.region})
     told = ask(options, "GET", f"/_lambay/explain?{query}")
     if options.json:
         print(json.dumps(told, indent=2))

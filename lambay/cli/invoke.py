@@ -7,7 +7,7 @@ import base64
 import sys
 from pathlib import Path
 
-from lambay.cli.endpoint import CommandError, add_endpoint, client
+from lambay.cli.endpoint import CommandError, add_endpoint, client, function_named
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         answer = client(options, "lambda").invoke(
-            FunctionName=_function(options),
+            FunctionName=function_named(options, options.function),
             Payload=_event(options.event),
             InvocationType="Event" if options.event_type else "RequestResponse",
             LogType="None" if options.event_type or options.quiet else "Tail",
@@ -44,17 +44,6 @@ def run(options: argparse.Namespace) -> int:
     if payload:
         sys.stdout.buffer.write(payload + b"\n")
     return 1 if answer.get("FunctionError") else 0
-
-
-def _function(options: argparse.Namespace) -> str:
-    """The function that a name means: STACK/RESOURCE is the one that a stack made of its template's resource."""
-    stack, slash, resource = options.function.partition("/")
-    if not slash:
-        return str(options.function)
-    found = client(options, "cloudformation").describe_stack_resource(
-        StackName=stack, LogicalResourceId=resource
-    )
-    return str(found["StackResourceDetail"]["PhysicalResourceId"])
 
 
 def _event(text: str) -> bytes:

@@ -175,6 +175,7 @@ def test_a_mistake_gets_one_clear_line(deploy: Any, arguments: tuple[str, ...], 
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+    assert "max retries" not in done.stderr
 
 
 def test_without_a_server_the_command_says_so() -> None:

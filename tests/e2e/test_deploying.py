@@ -90,6 +90,7 @@ def test_a_template_comes_up_changes_and_goes(lambay: Lambay, shop: Path) -> Non
     assert json.loads(made.stdout)["Path"] == "/mnt/efs"
     assert "CREATE_COMPLETE" in made.stderr
     assert json.loads(lambay.cli("invoke", f"{stack}/Counter").stdout)["count"] == 1
+    assert "Nothing is in the way." in lambay.cli("explain", f"{stack}/Counter").stdout
 
     assert "is up to date" in lambay.cli("deploy", template).stdout
 
