@@ -649,17 +649,21 @@ class Deployment:
             changed=self._book.store.next_commit,
             signals=self._signals,
             nested=self._nested,
-            update_policy={} if back else self._update_policy(record.name),
+            update_policy={} if back else self._policy(record.name, "update_policy"),
+            creation_policy=self._policy(record.name, "creation_policy"),
             ending=self._ending,
         )
 
-    def _update_policy(self, name: str) -> Mapping[str, Any]:
-        """Resolved; a policy that refers to what is not there yet says nothing."""
+    def _policy(self, name: str, kind: str) -> Mapping[str, Any]:
+        """A resource's `update_policy` or `creation_policy`, resolved; one that refers to what is not there yet says
+        nothing.
+        """
         declared = self._plan.template.resources.get(name)
-        if declared is None or declared.update_policy is None:
+        given = getattr(declared, kind, None)
+        if given is None:
             return {}
         try:
-            found = resolve(dict(declared.update_policy), self._plan.within(self._ref, self._attribute))
+            found = resolve(dict(given), self._plan.within(self._ref, self._attribute))
         except AWSError:
             return {}
         return found if isinstance(found, dict) else {}

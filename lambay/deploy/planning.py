@@ -12,6 +12,7 @@ import msgspec
 from lambay.aws import AWSError
 from lambay.deploy import transforms
 from lambay.deploy.records import Shape
+from lambay.deploy.rule_attributes import rule_attributes
 from lambay.deploy.scope import StackScope
 from lambay.deploy.template import loops, parameters, rules, template
 from lambay.deploy.template.errors import faulty, invalid, malformed
@@ -96,9 +97,12 @@ class Planner:
         expanded = document.body is not body
         processed = msgspec.json.encode(document.body).decode() if expanded else ""
         made = Shape(template=template_body, processed=processed, parameters=texts, fetched=fetched, **shape)
-        return await self._made(document, made, place, call)
+        return await self._made(document, made, place, call, asserting=True)
 
-    async def _made(self, document: Document, shape: Shape, place: Place, call: Call) -> Plan:
+    async def _made(
+        self, document: Document, shape: Shape, place: Place, call: Call, *, asserting: bool = False
+    ) -> Plan:
+        """`asserting`: Rules are asked when a template is given, not when a stack is rolled back or deleted."""
         body = document.body
         declared = parameters.declared(body.get("Parameters") or {})
         # A macro may add parameters with defaults.
@@ -111,8 +115,8 @@ class Planner:
         check_types(made)
         check_policies(made)
         check_attributes(made)
-        if made.rules:
-            rules.check(made.rules, scope, _no_attribute)
+        if made.rules and asserting:
+            rules.check(made.rules, scope, await rule_attributes(made.rules, declared, given, call))
         made.present(scope)
         return Plan(made, scope, shape, {tag.key: tag.value for tag in shape.tags})
 
@@ -240,10 +244,6 @@ def _keys(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _keys(item)
-
-
-def _no_attribute(parameter: str, name: str) -> list[str]:
-    raise invalid(f"Rules: Fn::ValueOf ({name} of {parameter}) is not implemented by Lambay")
 
 
 def check_types(made: Template) -> None:

@@ -314,14 +314,22 @@ class StackOperations(Operations):
         return {} if stack.policy is None else {"StackPolicyBody": stack.policy}
 
     async def signal_resource(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
-        """For wait conditions: a signal to the handle's address, by the resource's name."""
+        """For wait conditions: to a handle, or to a condition whose CreationPolicy waits for signals."""
         stack = self._book.stack(call.account, call.region, input["StackName"])
         record = self._book.of(stack).get(input["LogicalResourceId"])
-        if record is None or record.type != "AWS::CloudFormation::WaitConditionHandle":
+        kind = "" if record is None else record.type.removeprefix("AWS::CloudFormation::")
+        waits = kind == "WaitConditionHandle" or (
+            kind == "WaitCondition" and record is not None and record.status == "CREATE_IN_PROGRESS"
+        )
+        if record is None or not waits:
             name = input["LogicalResourceId"]
             raise invalid(f"Resource {name} is not in CREATE_IN_PROGRESS state or takes no signals")
+        token = record.now.id.rpartition("/")[2]
+        if kind == "WaitCondition":
+            token = record.now.token
+            await self._room.signals.open(token)
         await self._room.signals.put(
-            record.now.id.rpartition("/")[2],
+            token,
             {
                 "Status": input["Status"],
                 "UniqueId": input["UniqueId"],

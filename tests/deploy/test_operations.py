@@ -310,3 +310,61 @@ def test_topics_are_told_a_stacks_events(cloud: Cloud) -> None:
             queues.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
     assert "CREATE_COMPLETE AWS::SQS::Queue" in told
     stack.delete()
+
+
+def test_a_creation_policy_waits_for_its_signals(cloud: Cloud) -> None:
+    stack = cloud.create("""
+Resources:
+  Wait: {Type: AWS::CloudFormation::WaitCondition, CreationPolicy: {ResourceSignal: {Count: 2, Timeout: PT10M}}}
+""")
+    while "Wait" not in stack.resources:
+        pass
+    for one in ("a", "b"):
+        cloud.formation.signal_resource(
+            StackName=stack.name, LogicalResourceId="Wait", UniqueId=one, Status="SUCCESS"
+        )
+
+    assert stack.status == "CREATE_COMPLETE", stack.failures()
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+RULES = """
+Parameters:
+  Subnets: {Type: 'List<AWS::EC2::Subnet::Id>'}
+  Vpc: {Type: 'AWS::EC2::VPC::Id'}
+Rules:
+  SameVpc:
+    Assertions:
+    - Assert:
+        'Fn::EachMemberIn': [{'Fn::ValueOfAll': ['AWS::EC2::Subnet::Id', VpcId]}, {'Fn::RefAll': 'AWS::EC2::VPC::Id'}]
+    - Assert: {'Fn::EachMemberEquals': [{'Fn::ValueOf': [Subnets, VpcId]}, !Ref Vpc]}
+      AssertDescription: all subnets must be in the VPC
+    - Assert: {'Fn::Equals': [{'Fn::ValueOf': [Vpc, Tags.Team]}, files]}
+      AssertDescription: the VPC must be the team's
+Resources: {Queue: {Type: AWS::SQS::Queue}}
+"""
+
+
+def test_rules_ask_what_the_parameters_name(cloud: Cloud) -> None:
+    tags = [{"ResourceType": "vpc", "Tags": [{"Key": "Team", "Value": "files"}]}]
+    vpcs = [
+        cloud.ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=tags)["Vpc"]["VpcId"]
+        for _ in range(2)
+    ]
+    subnets = [
+        cloud.ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"] for vpc in vpcs
+    ]
+
+    stack = cloud.create(RULES, parameters={"Subnets": subnets[0], "Vpc": vpcs[0]})
+    assert stack.status == "CREATE_COMPLETE", stack.failures()
+    with pytest.raises(ClientError, match="all subnets must be in the VPC"):
+        cloud.create(RULES, parameters={"Subnets": ",".join(subnets), "Vpc": vpcs[0]})
+    cloud.ec2.delete_tags(Resources=[vpcs[0]], Tags=[{"Key": "Team"}])
+    with pytest.raises(ClientError, match="the VPC must be the team's"):
+        cloud.create(RULES, parameters={"Subnets": subnets[0], "Vpc": vpcs[0]})
+
+    stack.delete()
+    for subnet in subnets:
+        cloud.ec2.delete_subnet(SubnetId=subnet)
+    for vpc in vpcs:
+        cloud.ec2.delete_vpc(VpcId=vpc)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
-from lambay.deploy.types.registry import resource_types
+from botocore import xform_name
+
+from lambay.deploy.types.base import At
+from lambay.deploy.types.registry import resource_type, resource_types
 from tests.deploy.arrange import Cloud, unique
 from tests.deploy.test_stacks import vestiges
 
@@ -73,3 +79,48 @@ def test_every_type_is_made_changed_and_taken_away(cloud: Cloud) -> None:
 
     assert stack.delete() == "DELETE_COMPLETE", stack.failures()
     assert vestiges(cloud) == before
+
+
+def test_what_an_interrupted_creation_left_is_found_without_a_name(cloud: Cloud) -> None:
+    stack = cloud.create("""
+Resources:
+  Key: {Type: AWS::KMS::Key, Properties: {PendingWindowInDays: 7}}
+  Topic: {Type: AWS::SNS::Topic}
+  Queue: {Type: AWS::SQS::Queue}
+  Subscription:
+    Type: AWS::SNS::Subscription
+    Properties: {TopicArn: !Ref Topic, Protocol: sqs, Endpoint: !GetAtt Queue.Arn}
+""")
+    assert stack.status == "CREATE_COMPLETE", stack.failures()
+    queue = stack.resources["Queue"].rpartition("/")[2]
+    endpoint = stack.resources["Topic"].replace(":sns:", ":sqs:").rpartition(":")[0] + f":{queue}"
+
+    async def call(service: str, operation: str, input: Mapping[str, Any]) -> dict[str, Any]:
+        return cast(dict[str, Any], getattr(cloud.server.boto(service), xform_name(operation))(**input))
+
+    def found(name: str, kind: str, **properties: Any) -> list[str]:
+        at = At(
+            call,
+            "",
+            "us-east-1",
+            stack.name,
+            stack.arn,
+            name,
+            kind,
+            "",
+            cast(Any, None),
+            cast(Any, None),
+            cast(Any, None),
+        )
+        return list(asyncio.run(resource_type(kind).find(at, properties)))
+
+    assert found("Key", "AWS::KMS::Key") == [stack.resources["Key"]]
+    assert found("Other", "AWS::KMS::Key") == []
+    assert found(
+        "Subscription",
+        "AWS::SNS::Subscription",
+        TopicArn=stack.resources["Topic"],
+        Protocol="sqs",
+        Endpoint=endpoint,
+    ) == [stack.resources["Subscription"]]
+    stack.delete()

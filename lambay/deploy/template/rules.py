@@ -15,7 +15,8 @@ from lambay.deploy.template.functions import Scope, holds, resolve, text
 def check(section: Any, scope: Scope, attribute: Callable[[str, str], list[str]]) -> None:
     """Raises AWSError ValidationError with the description of the first assertion that does not hold.
 
-    `attribute(parameter, name)` gives `Fn::ValueOf`: an attribute of the things that a parameter names.
+    `attribute(parameter, name)` gives `Fn::ValueOf`: an attribute of the things that a parameter names; and, with a
+    parameter type and no name, `Fn::RefAll`: all values of that type that there are.
     """
     if not isinstance(section, dict):
         raise malformed("Rules must be an object.")
@@ -56,6 +57,6 @@ def _value(value: Any, scope: Scope, attribute: Callable[[str, str], list[str]])
         if function in ("Fn::ValueOf", "Fn::ValueOfAll"):
             return attribute(text(given[0]), text(given[1]))
         if function == "Fn::RefAll":
-            raise malformed("Fn::RefAll is not supported in Rules by Lambay.")
+            return attribute(text(given), "")
     found = resolve(value, scope)
     return [text(item) for item in found] if isinstance(found, list) else [text(found)]

@@ -76,6 +76,7 @@ class At:
     signals: Signals
     nested: Nested
     update_policy: Mapping[str, Any] = field(default_factory=dict)
+    creation_policy: Mapping[str, Any] = field(default_factory=dict)
     # Set once the operation is to go no further, because something else failed or somebody said so.
     ending: asyncio.Event = field(default_factory=asyncio.Event)
 

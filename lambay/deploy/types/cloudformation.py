@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,11 +14,21 @@ from lambay.deploy.template.functions import text
 from lambay.deploy.types.base import At, Made, Properties, ResourceType, gone, tag_map, take
 
 _HOUR = 3600
+_DURATION = re.compile(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?")
 
 
 def failed(reason: str, physical: str = "") -> AWSError:
     """Why a resource is not made, where no service said it; `physical` is what is there all the same."""
     return AWSError("GeneralServiceException", reason, physical=physical)
+
+
+def duration(given: Any) -> float:
+    """The seconds of `PT#H#M#S`. Raises AWSError."""
+    parts = _DURATION.fullmatch(str(given))
+    if parts is None or not any(parts.groups()):
+        raise failed(f"CreationPolicy: Timeout {given} is not a duration in ISO 8601, such as PT5M")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)
 
 
 class WaitConditionHandle(ResourceType):
@@ -37,15 +48,21 @@ class WaitCondition(ResourceType):
     name = "AWS::CloudFormation::WaitCondition"
 
     async def create(self, at: At, properties: Properties) -> Made:
-        count = properties.get("Count", 1)
-        handle = properties.get("Handle")
-        if handle is None:
-            raise failed(
-                "WaitCondition: Handle is needed; CreationPolicy is for instances, which Lambay has none of."
-            )
-        seconds = float(properties.get("Timeout", _HOUR))
-        answers = await at.unless_ending(at.signals.wait(handle.rpartition("/")[2], count, seconds))
+        signal = at.creation_policy.get("ResourceSignal")
+        if isinstance(signal, Mapping):
+            # SignalResource names the condition itself.
+            token, count = at.token, int(signal.get("Count", 1))
+            seconds = duration(signal.get("Timeout", "PT5M"))
+            await at.signals.open(token)
+        elif "Handle" in properties:
+            token, count = properties["Handle"].rpartition("/")[2], properties.get("Count", 1)
+            seconds = float(properties.get("Timeout", _HOUR))
+        else:
+            raise failed("WaitCondition: a Handle, or a CreationPolicy with a ResourceSignal, is needed.")
+        answers = await at.unless_ending(at.signals.wait(token, count, seconds))
         if answers is None:
+            if isinstance(signal, Mapping):
+                raise failed(f"Failed to receive {count} resource signal(s) within the specified duration")
             raise failed(f"WaitCondition timed out. Received 0 conditions when expecting {count}")
         told: dict[str, str] = {}
         for number, (unique, body) in enumerate(answers.items()):
@@ -64,7 +81,8 @@ class WaitCondition(ResourceType):
         return frozenset()
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
-        """Nothing is there."""
+        """Nothing is there but where its signals arrived."""
+        await at.signals.close(at.token)
 
 
 class CustomResource(ResourceType):
@@ -236,6 +254,13 @@ class NestedStack(ResourceType):
             raise failed(
                 f"Embedded stack {id} was not successfully deleted: {described.get('StackStatusReason', status)}"
             )
+
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        try:
+            found = await at.call("cloudformation", "DescribeStacks", StackName=at.name(128))
+        except AWSError:
+            return ()
+        return [one["StackId"] for one in found["Stacks"]]
 
 
 class CdkMetadata(ResourceType):

@@ -173,6 +173,13 @@ class LayerVersion(ResourceType):
         name, _, version = id.rpartition(":")
         await gone(at.call("lambda", "DeleteLayerVersion", LayerName=name, VersionNumber=int(version)))
 
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        """Under a drawn name all versions are ours; under a given one they may be another's and stay."""
+        if "LayerName" in properties:
+            return ()
+        listed = await at.call("lambda", "ListLayerVersions", LayerName=at.name(64))
+        return [version["LayerVersionArn"] for version in listed["LayerVersions"]]
+
 
 class LayerVersionPermission(ResourceType):
     name = "AWS::Lambda::LayerVersionPermission"

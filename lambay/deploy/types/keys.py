@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from lambay.aws import AWSError
 from lambay.deploy.types.base import (
     At,
     Made,
@@ -30,7 +31,8 @@ class Key(ResourceType):
     extra_create_only = frozenset({"KeySpec", "KeyUsage", "MultiRegion", "Origin"})
 
     async def create(self, at: At, properties: Properties) -> Made:
-        tags = [{"TagKey": key, "TagValue": value} for key, value in tag_map(properties.get("Tags")).items()]
+        own = tag_map(at.system_tags(properties.get("Tags")))
+        tags = [{"TagKey": key, "TagValue": value} for key, value in own.items()]
         made = await at.call(
             "kms",
             "CreateKey",
@@ -87,6 +89,15 @@ class Key(ResourceType):
             at.call("kms", "ScheduleKeyDeletion", KeyId=id, PendingWindowInDays=days),
             "KMSInvalidStateException",
         )
+
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        ours = {"aws:cloudformation:stack-id": at.stack_arn, "aws:cloudformation:logical-id": at.resource}
+        found = []
+        for key in (await at.call("kms", "ListKeys", Limit=1000))["Keys"]:
+            tags = (await at.call("kms", "ListResourceTags", KeyId=key["KeyId"]))["Tags"]
+            if ours.items() <= {tag["TagKey"]: tag["TagValue"] for tag in tags}.items():
+                found.append(key["KeyId"])
+        return found
 
 
 class Alias(ResourceType):
@@ -168,6 +179,13 @@ class Secret(ResourceType):
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("secretsmanager", "DeleteSecret", SecretId=id, ForceDeleteWithoutRecovery=True))
+
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        try:
+            name = properties.get("Name") or at.name(512)
+            return [(await at.call("secretsmanager", "DescribeSecret", SecretId=name))["ARN"]]
+        except AWSError:
+            return ()
 
 
 def _secret(properties: Properties) -> str | None:

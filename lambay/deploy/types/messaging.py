@@ -267,6 +267,15 @@ class Subscription(ResourceType):
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("sns", "Unsubscribe", SubscriptionArn=id))
 
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        """A topic has one subscription of a protocol and endpoint."""
+        try:
+            listed = await at.call("sns", "ListSubscriptionsByTopic", TopicArn=properties["TopicArn"])
+        except AWSError:
+            return ()
+        same = take(properties, "Protocol", "Endpoint").items()
+        return [one["SubscriptionArn"] for one in listed["Subscriptions"] if same <= one.items()]
+
 
 class Rule(ResourceType):
     name = "AWS::Events::Rule"

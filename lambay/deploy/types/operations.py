@@ -40,6 +40,9 @@ class CompositeAlarm(ResourceType):
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("cloudwatch", "DeleteAlarms", AlarmNames=[id]))
 
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        return [properties.get("AlarmName") or at.name(255)]
+
 
 class Dashboard(ResourceType):
     name = "AWS::CloudWatch::Dashboard"
@@ -178,6 +181,9 @@ class DeploymentConfig(ResourceType):
 
     async def delete(self, at: At, id: str, properties: Properties) -> None:
         await gone(at.call("codedeploy", "DeleteDeploymentConfig", deploymentConfigName=id))
+
+    async def find(self, at: At, properties: Properties) -> Sequence[str]:
+        return [properties.get("DeploymentConfigName") or at.name(100)]
 
 
 class BackupVault(Plain):
