@@ -7,6 +7,7 @@ want a signature of the account's root for the service `lambay`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from lambay.house import House
 
 _log = logging.getLogger("lambay.pages")
+
+_ZONE = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+[a-z]")
 
 Page = Callable[[Request], Awaitable[Response]]
 
@@ -116,6 +119,10 @@ class OwnPages:
     async def _zone(self, request: Request) -> Response:
         """`/_lambay/zones/ZONE` with {"state": "down"} or {"state": "up"}."""
         zone = request.path.rpartition("/")[2]
+        if not _ZONE.fullmatch(zone):
+            return answer(
+                {"message": f"zone: {zone!r} is no Availability Zone's name, such as us-east-1a"}, 400
+            )
         try:
             wanted = msgspec.json.decode(request.body, type=_ZoneState).state
         except msgspec.MsgspecError as error:

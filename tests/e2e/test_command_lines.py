@@ -166,6 +166,7 @@ def test_lambay_fs_mounts_on_this_host(deploy: Any, tmp_path: Path) -> None:
         (("fs", "ls", "fsap-00000000000000000:/"), "fsap-00000000000000000"),
         (("logs", "no-such-function"), "ResourceNotFoundException"),
         (("invoke", "no-such-function"), "ResourceNotFoundException"),
+        (("zone", "down", "mars"), "zone: 'mars' is no Availability Zone's name"),
         (("logs", "x", "--since", "soon"), "--since: 'soon' is not a number with s, m, h or d"),
     ],
 )
