@@ -42,7 +42,7 @@ from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network, Wires
-from lambay.nfs import Exports
+from lambay.nfs import Exports, VpcClients
 from lambay.observe import (
     AlarmActions,
     Alarms,
@@ -94,13 +94,20 @@ class House:
         self.identity = Identity(self.store, iam, settings, self.clock, policies)
         self.network = Network(self.neighbours)
         self.neighbours.on_change("ec2", self.network.changed)
-        self.wires = Wires(settings, self.network.topologies)
         self.metrics = Metrics(settings.data_dir / "metrics.db", self.clock)
         self.activity = FunctionActivity(self.clock)
         self.logs = Logs(settings.data_dir / "logs.db", self.clock, settings, self.metrics)
         self.file_systems = FileSystems(
             self.store, self.fsd, self.network, self.neighbours, settings, self.clock
         )
+        self.exports = Exports(
+            self.file_systems,
+            self.fsd,
+            self.identity.permissions,
+            settings.nfs_listen,
+            lambda: certificate_files(settings),
+        )
+        self.wires = Wires(settings, self.network.topologies, VpcClients(self.exports, self.fsd))
         self.fleet = LocalFleet(
             settings,
             self.clock,
@@ -162,13 +169,6 @@ class House:
         self.neighbours.answer_instead(service, "DescribeScalingActivities", scaling.activities)
         policies.add("lambda", self.functions.resource_policy)
         policies.add("elasticfilesystem", self.file_systems.resource_policy)
-        self.exports = Exports(
-            self.file_systems,
-            self.fsd,
-            self.identity.permissions,
-            settings.nfs_listen,
-            lambda: certificate_files(settings),
-        )
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.deployments = Deployments(self.store, self._ask, self.clock, self._access, self.alarms)

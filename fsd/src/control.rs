@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use crate::nfs::control::{Listen, ListenerName, Offer, Withdrawal};
+use crate::nfs::control::{Guest, Listen, ListenerName, Offer, Withdrawal};
 use crate::server::{Failure, LimitVolume, MountRequest, OpenVolume, Permit, Server, Way};
 use crate::sys::event::EventFd;
 use crate::sys::socket;
@@ -261,6 +261,7 @@ fn act(
         "nfs.export" => server.nfs_export(&arguments::<Offer>(request)?),
         "nfs.unexport" => Ok(server.nfs_unexport(&arguments::<Withdrawal>(request)?)),
         "nfs.listen" => server.nfs_listen(&arguments::<Listen>(request)?, socket),
+        "nfs.serve" => server.nfs_serve(&arguments::<Guest>(request)?, socket),
         "nfs.close" => Ok(server.nfs_close(&arguments::<ListenerName>(request)?)),
         // The end follows the answer.
         "shutdown" => Ok(json!({})),

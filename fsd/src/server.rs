@@ -16,7 +16,7 @@ use crate::identity::NOBODY;
 use crate::inode::DescriptorCache;
 use crate::later::Later;
 use crate::mount::Mount;
-use crate::nfs::control::{Doorway, Listen, ListenerName, Offer, Withdrawal};
+use crate::nfs::control::{Doorway, Guest, Listen, ListenerName, Offer, Withdrawal};
 use crate::pacing;
 use crate::requests::{identity, plain};
 pub use crate::requests::{
@@ -257,6 +257,15 @@ impl Server {
             .nfs
             .listen(request, socket, &self.later, &self.descriptors);
         listening.map_err(Failure::Invalid)
+    }
+
+    /// `connected` came with the request.
+    pub fn nfs_serve(&self, request: &Guest, connected: Option<OwnedFd>) -> Result<Value, Failure> {
+        plain("state", &request.state)?;
+        let serving = self
+            .nfs
+            .serve(request, connected, &self.later, &self.descriptors);
+        serving.map_err(Failure::Invalid)
     }
 
     pub fn nfs_close(&self, request: &ListenerName) -> Value {

@@ -72,11 +72,21 @@ class NfsDoor:
 
     async def hand_over(self, name: str) -> None:
         listening, export, tls = self._listeners[name]
-        fields = {"tls": msgspec.to_builtins(tls), "state": self._state, "listener": name, "export": export}
-        await asyncio.to_thread(self._send, fields, listening.fileno())
+        fields = {"tls": msgspec.to_builtins(tls), "listener": name, "export": export}
+        await asyncio.to_thread(self._send, "nfs.listen", fields, listening.fileno())
 
-    def _send(self, fields: dict[str, Any], descriptor: int) -> None:
-        request = json.dumps({"id": 1, "op": "nfs.listen", **fields}).encode() + b"\n"
+    async def serve(self, connected: socket.socket, export: str) -> None:
+        # Whoever closes his meanwhile must not have another descriptor of that number sent.
+        own = connected.dup()
+
+        def send() -> None:
+            with own:
+                self._send("nfs.serve", {"export": export}, own.fileno())
+
+        await asyncio.to_thread(send)
+
+    def _send(self, operation: str, fields: dict[str, Any], descriptor: int) -> None:
+        request = json.dumps({"id": 1, "op": operation, "state": self._state, **fields}).encode() + b"\n"
         try:
             with socket.socket(socket.AF_UNIX) as control:
                 control.settimeout(_CALL_SECONDS)

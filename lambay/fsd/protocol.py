@@ -85,6 +85,7 @@ class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
 
     `posix` replaces the identity of every request; `anonymous` is who requests without one act as.
     `secure_permissions` are those of clients over TLS, where they differ. File handles are bound to `export`.
+    Without `listed` only connections whose root it is reach it.
     """
 
     export: str
@@ -95,6 +96,7 @@ class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
     anonymous: Identity = Identity(65534, 65534)
     permissions: Permissions = Permissions()
     secure_permissions: Permissions | None = None
+    listed: bool = True
 
 
 class NfsTls(msgspec.Struct, frozen=True):

@@ -244,6 +244,16 @@ class Fsd:
             await self._wait_until_up("nfs.listen")
         await self._nfs.listen(listener, listening, export, tls)
 
+    async def nfs_serve(self, connected: socket.socket, *, export: str) -> None:
+        """Speak NFS on a connection that is accepted already, with `export` as its root.
+
+        fsd has a descriptor of its own from then on, and ends the connection at its end of file or on nonsense.
+        Where fsd dies it is for whoever has `connected` to end it (`on_death`).
+        """
+        if not self._up.is_set():
+            await self._wait_until_up("nfs.serve")
+        await self._nfs.serve(connected, export)
+
     async def nfs_close(self, listener: str) -> None:
         """Accept no more connections there; those that stand go on. Idempotent."""
         self._nfs.forget(listener)

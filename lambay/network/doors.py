@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
 from typing import Protocol
 
 NFS_PORT = 2049
+_PROBE_AFTER_SECONDS = 60
+
+_log = logging.getLogger("lambay.network")
 
 
-class Door(Protocol):
-    """Who serves a mount target's listening socket until closed, connections and all."""
+class NfsClients(Protocol):
+    """Who speaks NFS with those who connect to mount targets."""
 
-    def close(self) -> None: ...
+    async def serve(self, connected: socket.socket, mount_target: str) -> None:
+        """Return when the connection has ended; `connected` stays open meanwhile."""
 
 
-class Holding:
-    """Accepts connections and keeps them: a mount lives by one, and its requests go another way."""
+class Door:
+    """A mount target's: accepts connections and keeps them, for a mount lives by one that says nothing.
 
-    def __init__(self, listening: socket.socket) -> None:
+    Who says something is an NFS client, and `clients` have him from then on.
+    """
+
+    def __init__(self, listening: socket.socket, mount_target: str, clients: NfsClients) -> None:
         self._listening = listening
+        self._mount_target = mount_target
+        self._clients = clients
         self._kept: set[socket.socket] = set()
+        self._served: dict[socket.socket, asyncio.Task[None]] = {}
         listening.setblocking(False)
         asyncio.get_running_loop().add_reader(listening, self._accept)
 
     def close(self) -> None:
         """Who was connected learns of it at once."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._listening)
+        asyncio.get_running_loop().remove_reader(self._listening)
         self._listening.close()
         for kept in list(self._kept):
             self._drop(kept)
+        for served, task in list(self._served.items()):
+            _hang_up(served)
+            task.cancel()
 
     def _accept(self) -> None:
         while True:
@@ -46,7 +60,9 @@ class Holding:
 
     def _heard(self, accepted: socket.socket) -> None:
         try:
-            if accepted.recv(65536):
+            # What it says is for others to read.
+            if accepted.recv(1, socket.MSG_PEEK):
+                self._pass_on(accepted)
                 return
         except BlockingIOError:
             return
@@ -54,7 +70,34 @@ class Holding:
             pass
         self._drop(accepted)
 
+    def _pass_on(self, accepted: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(accepted)
+        self._kept.discard(accepted)
+        # A client that vanishes without a word would be served for ever.
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_AFTER_SECONDS)
+        serving = asyncio.create_task(self._serve(accepted), name="NFS client in a VPC")
+        self._served[accepted] = serving
+        serving.add_done_callback(lambda _: self._served_out(accepted))
+
+    async def _serve(self, accepted: socket.socket) -> None:
+        try:
+            await self._clients.serve(accepted, self._mount_target)
+        except Exception:
+            _log.exception("an NFS client of mount target %s is not served", self._mount_target)
+
+    def _served_out(self, accepted: socket.socket) -> None:
+        del self._served[accepted]
+        _hang_up(accepted)
+        accepted.close()
+
     def _drop(self, accepted: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(accepted)
         self._kept.discard(accepted)
         accepted.close()
+
+
+def _hang_up(connected: socket.socket) -> None:
+    """Whoever else has descriptors of it."""
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from lambay.aws import AWSError
 from lambay.network import addresses, gate, namespaces
-from lambay.network.doors import NFS_PORT, Door, Holding
+from lambay.network.doors import NFS_PORT, Door, NfsClients
 from lambay.network.edge import Cable, Edge
 from lambay.network.lifelines import Lifeline, connect, discard
 from lambay.network.model import Interface, Permission, Topology, reach
@@ -55,9 +55,10 @@ _log = logging.getLogger("lambay.network")
 class Wires:
     """`status` counts for `lambay status`: links, VPCs in use, lifelines, zones taken down."""
 
-    def __init__(self, settings: Settings, topologies: Topologies) -> None:
+    def __init__(self, settings: Settings, topologies: Topologies, clients: NfsClients) -> None:
         self._settings = settings
         self._topologies = topologies
+        self._clients = clients
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambay-network")
         self._edge: Edge | None = None
         self._routers: dict[str, Router] = {}
@@ -237,7 +238,7 @@ class Wires:
                 continue
             await self.in_thread(router.hold, interface.address)
             listening = await self.in_thread(_listen, router.namespace, interface.address)
-            self._doors[named[1]] = (interface, Holding(listening))
+            self._doors[named[1]] = (interface, Door(listening, named[1], self._clients))
         for vpc, router in self._routers.items():
             if not self._resolver.serves(vpc) and topology.vpcs[vpc].dns:
                 sockets = await self.in_thread(_resolver_sockets, router.namespace, topology, vpc)

@@ -1,5 +1,6 @@
 """File systems and access points by NFS: what is offered to whom, and the socket outside of every VPC."""
 
 from lambay.nfs.exports import Exports
+from lambay.nfs.vpc_clients import VpcClients
 
-__all__ = ["Exports"]
+__all__ = ["Exports", "VpcClients"]

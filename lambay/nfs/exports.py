@@ -2,7 +2,8 @@
 
 Every file system is offered as `fs-…` and every access point, with its root and its identity, as `fsap-…`. A
 client is the anonymous principal: the file system policy decides what it may do, and without a
-policy it may do everything.
+policy it may do everything. Who comes by a mount target has the file system as `fs-…@vpc-…`, which nobody else
+reaches: for him `aws:SourceVpc` is the mount target's VPC.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ _AGAIN_SECONDS = 5.0
 _SETTLED_SECONDS = 15.0
 
 
+class MountTarget(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def vpc(self) -> str: ...
+
+
 class Source(Protocol):
     """A mount source of EFS."""
 
@@ -51,6 +59,8 @@ class Source(Protocol):
     def posix(self) -> PosixIdentity | None: ...
     @property
     def read_only(self) -> bool: ...
+    @property
+    def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
 class Sources(Protocol):
@@ -76,6 +86,7 @@ class Deciding(Protocol):
         *,
         access_point_arn: str | None = None,
         secure_transport: bool,
+        keys: Mapping[str, str | None] | None = None,
     ) -> Decision: ...
 
 
@@ -113,6 +124,7 @@ class Exports:
         self._address = address
         self._certificate = certificate
         self._offered: dict[str, NfsExport] = {}
+        self._visited: set[str] = set()
         self._changed = asyncio.Event()
         self._true = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
@@ -160,6 +172,31 @@ class Exports:
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep(), name="nfs exports")
 
+    async def at(self, mount_target: str) -> str | None:
+        """The export of those who come by the mount target, offered; None where that is impossible."""
+        found = next(
+            (
+                (source.file_system, target.vpc)
+                for source in self._sources.mountable()
+                if source.access_point is None
+                for target in source.mount_targets.values()
+                if target.id == mount_target
+            ),
+            None,
+        )
+        if found is None:
+            return None
+        name = _inside(*found)
+        if found[1] not in self._visited:
+            self._visited.add(found[1])
+            self.changed()
+        if self._keeping is None:
+            self.offer()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLED_SECONDS):
+                await self.settled()
+        return name if name in self._offered else None
+
     async def stop(self) -> None:
         if self._keeping is not None:
             self._keeping.cancel()
@@ -198,7 +235,11 @@ class Exports:
     async def _make_true(self) -> None:
         wanted: Mapping[str, NfsExport] = {
             export.export: export
-            for export in [await self._export(source) for source in self._sources.mountable()]
+            for export in [
+                await self._export(source, vpc)
+                for source in self._sources.mountable()
+                for vpc in ("", *sorted(self._visited & _vpcs(source)))
+            ]
         }
         for name in [name for name in self._offered if name not in wanted]:
             await self._fsd.nfs_unexport(name)
@@ -218,18 +259,20 @@ class Exports:
             return
         self._offered[export.export] = export
 
-    async def _export(self, source: Source) -> NfsExport:
+    async def _export(self, source: Source, vpc: str) -> NfsExport:
+        """As it is offered outside, or for the mount targets in a VPC."""
         return NfsExport(
-            export=source.access_point or source.file_system,
+            export=_inside(source.file_system, vpc) if vpc else source.access_point or source.file_system,
+            listed=not vpc,
             volume=source.volume,
             root=source.root,
             create=source.create,
             posix=source.posix,
-            permissions=await self._permissions(source, secure=False),
-            secure_permissions=await self._permissions(source, secure=True),
+            permissions=await self._permissions(source, vpc, secure=False),
+            secure_permissions=await self._permissions(source, vpc, secure=True),
         )
 
-    async def _permissions(self, source: Source, *, secure: bool) -> Permissions:
+    async def _permissions(self, source: Source, vpc: str, *, secure: bool) -> Permissions:
         if source.file_system_policy is None:
             return Permissions(read_only=source.read_only)
         decision = await self._deciding.may_mount(
@@ -238,12 +281,24 @@ class Exports:
             source.file_system_policy,
             access_point_arn=source.access_point_arn,
             secure_transport=secure,
+            keys={"aws:SourceVpc": vpc or None},
         )
         return Permissions(
             read_only=source.read_only or not decision.client_write,
             root_squash=not decision.client_root_access,
             denied=not decision.client_mount,
         )
+
+
+def _inside(file_system: str, vpc: str) -> str:
+    return f"{file_system}@{vpc}"
+
+
+def _vpcs(source: Source) -> set[str]:
+    """Where a file system itself has mount targets; an access point's clients come by TLS, as by efs-utils."""
+    if source.access_point is not None:
+        return set()
+    return {target.vpc for target in source.mount_targets.values()}
 
 
 def bound(address: str) -> socket.socket:

@@ -175,8 +175,8 @@ class User:
 class Connection:
     """One TCP connection."""
 
-    def __init__(self, port: int, user: User | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), DEADLINE)
+    def __init__(self, port: int, user: User | None = None, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), DEADLINE)
         self.user = user or User()
         self._xids = itertools.count(int.from_bytes(os.urandom(3)))
 

@@ -510,6 +510,9 @@ impl Compound<'_> {
             }
             Meaning::File { tag, handle } => {
                 let export = self.door.export(tag).ok_or(Status::STALE)?;
+                if only.is_none() && !export.listed {
+                    return Err(Status::STALE);
+                }
                 self.connection.attach(&export)?;
                 let inode = export.volume.intern_handle(&Key::Handle(handle));
                 let node = Node::new(&export, inode.ok_or(Status::STALE)?);

@@ -38,6 +38,13 @@ pub struct Offer {
     pub permissions: Permissions,
     /// Of clients whose connection is encrypted; the same unless told otherwise.
     pub secure_permissions: Option<Permissions>,
+    /// Below the pseudo-root; otherwise for sockets of its own alone.
+    #[serde(default = "listed")]
+    pub listed: bool,
+}
+
+fn listed() -> bool {
+    true
 }
 
 fn whole_volume() -> String {
@@ -76,6 +83,14 @@ pub struct Listen {
     /// What connections see as their root; null for a directory of all exports.
     pub export: Option<String>,
     pub tls: Option<tls::Identity>,
+}
+
+/// `nfs.serve`: a connected socket comes along with the request.
+#[derive(Debug, Deserialize)]
+pub struct Guest {
+    pub state: PathBuf,
+    /// What the connection sees as its root.
+    pub export: String,
 }
 
 /// `nfs.close`.
@@ -141,6 +156,7 @@ impl Doorway {
                 plain: request.permissions,
                 secure: request.secure_permissions.unwrap_or(request.permissions),
             },
+            listed: request.listed,
         });
         Ok(json!({}))
     }
@@ -164,6 +180,21 @@ impl Doorway {
         let tls = request.tls.as_ref().map(Tls::new).transpose()?;
         door.listen(&request.listener, socket, request.export.as_deref(), tls)
             .map_err(|errno| format!("listener {}: {errno}", request.listener))?;
+        Ok(json!({}))
+    }
+
+    pub fn serve(
+        &self,
+        request: &Guest,
+        connected: Option<OwnedFd>,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> Result<Value, Complaint> {
+        let connected = connected.ok_or("nfs.serve: no socket came along (SCM_RIGHTS)")?;
+        let door = self.opened(&request.state, later, descriptors)?;
+        if !door.adopt(connected, &request.export) {
+            return Err("nfs.serve: the connection is gone, or one too many".to_owned());
+        }
         Ok(json!({}))
     }
 

@@ -138,9 +138,11 @@ impl Door {
         self.all().get(&tag).cloned()
     }
 
+    /// Of those in the directory of all exports.
     pub fn export_named(&self, name: &[u8]) -> Option<Arc<Export>> {
         let name = std::str::from_utf8(name).ok()?;
         self.export(self.seal.tag(name))
+            .filter(|export| export.listed)
     }
 
     /// In a stable order.
@@ -241,7 +243,9 @@ impl Door {
     fn accept(self: &Arc<Door>, listener: &Arc<Listener>) {
         loop {
             match listener.socket.accept() {
-                Ok((stream, _)) => self.admit(stream, listener),
+                Ok((stream, _)) => {
+                    self.admit(stream, listener.root, listener.tls.as_ref());
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                     self.descriptors.empty();
@@ -268,34 +272,46 @@ impl Door {
         let _ = self.epoll.once(raw, listener.token, true, false);
     }
 
-    fn admit(&self, stream: TcpStream, listener: &Listener) {
+    /// Serves a connection that somebody else accepted; false when there are too many, or it is gone.
+    pub fn adopt(&self, connected: OwnedFd, export: &str) -> bool {
+        let root = Root::Export(self.seal.tag(export));
+        self.admit(TcpStream::from(connected), root, None)
+    }
+
+    fn admit(&self, stream: TcpStream, root: Root, tls: Option<&Tls>) -> bool {
         if self.connections() >= MOST_CONNECTIONS {
             tracing::warn!(most = MOST_CONNECTIONS, "a connection too many is closed");
-            return;
+            return false;
         }
         let prepared = stream
             .set_nonblocking(true)
             .and_then(|()| stream.set_nodelay(true));
         if prepared.is_err() {
-            return;
+            return false;
         }
         let token = self.next_token.fetch_add(1, SeqCst);
-        let first = listener.tls.as_ref().filter(|tls| tls.first);
+        let first = tls.filter(|tls| tls.first);
         let begun = match first.map(Tls::connection).transpose() {
             Ok(begun) => begun,
             Err(error) => {
                 tracing::error!(%error, "TLS cannot begin");
-                return;
+                return false;
             }
         };
-        let connection = Connection::new(token, stream, listener.root, begun);
-        let connection = Arc::new(connection.offering(listener.tls.clone()));
+        let connection = Connection::new(token, stream, root, begun);
+        let connection = Arc::new(connection.offering(tls.cloned()));
         let source = Source::Connection(Arc::clone(&connection));
         self.sources.piece(&token).insert(token, source);
         self.connections.fetch_add(1, SeqCst);
         match self.epoll.add_idle(connection.raw(), token) {
-            Ok(()) => connection.watch(&self.epoll),
-            Err(_) => self.end(&connection),
+            Ok(()) => {
+                connection.watch(&self.epoll);
+                true
+            }
+            Err(_) => {
+                self.end(&connection);
+                false
+            }
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Terms {
     /// Who requests without an identity act as.
     pub anonymous: Posix,
     pub permissions: Granted,
+    /// In the directory of all exports; otherwise only connections of its own reach it.
+    pub listed: bool,
 }
 
 /// What clients may do, by how they are connected.
@@ -54,6 +56,7 @@ pub struct Export {
     posix: Option<Posix>,
     anonymous: Posix,
     permissions: RwLock<Granted>,
+    pub listed: bool,
     /// The root directory, once somebody came; with an interest.
     root: Mutex<Option<Arc<Inode>>>,
 }
@@ -94,6 +97,7 @@ impl Export {
             posix: terms.posix,
             anonymous: terms.anonymous,
             permissions: RwLock::new(terms.permissions),
+            listed: terms.listed,
             root: Mutex::default(),
         }
     }
@@ -104,6 +108,7 @@ impl Export {
             && self.path == terms.root
             && self.posix == terms.posix
             && self.anonymous == terms.anonymous
+            && self.listed == terms.listed
     }
 
     pub fn permit(&self, permissions: Granted) {

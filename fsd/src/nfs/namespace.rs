@@ -461,13 +461,18 @@ impl Compound<'_> {
         page: &mut Page,
         out: &mut Encoder,
     ) -> Result<bool, Status> {
-        for (index, export) in self.door.exports().iter().enumerate() {
+        let listed = self
+            .door
+            .exports()
+            .into_iter()
+            .filter(|export| export.listed);
+        for (index, export) in listed.enumerate() {
             let next = index as u64 + FIRST_COOKIE;
             if next <= cookie {
                 continue;
             }
             let start = page.begin(out, next, export.name.as_bytes());
-            let place = self.enter(export);
+            let place = self.enter(&export);
             match place {
                 Ok(Place::File(root)) => {
                     let stat = root.stat()?;
