@@ -104,6 +104,7 @@ def put(name: str, key: str, value: Any) -> Callable[[Body], object]:
     return lambda body: properties(body, name).update({key: value})
 
 
+POINT = "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point"
 STATEMENT = {"Effect": "Allow", "Action": "elasticfilesystem:ClientMount", "Resource": "*"}
 
 
@@ -174,6 +175,13 @@ def allow(**statement: Any) -> Callable[[Body], object]:
             ),
             "LB210",
             "access points only",
+        ),
+        (
+            put(
+                "Shop", "FileSystemConfigs", [{"Arn": f"{POINT}/fsap-12345678", "LocalMountPath": "/mnt/efs"}]
+            ),
+            "LB211",
+            "not the ARN of an access point",
         ),
         (
             put("Role", "ManagedPolicyArns", ["arn:aws:iam::aws:policy/AmazonElasticFileSystemFullAccess"]),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from lambay.deploy.checklist.finding import Finding
 from lambay.deploy.checklist.stack import Stack, mapping, shown
+
+# Lambda API Reference, FileSystemConfig.
+_ACCESS_POINT = re.compile(
+    r"arn:aws[a-zA-Z-]*:elasticfilesystem:[a-z0-9-]+:\d{12}:access-point/fsap-[a-f0-9]{17}"
+)
 
 
 def check(stack: Stack) -> Iterator[Finding]:
@@ -124,7 +130,16 @@ def _identity(stack: Stack, name: str, given: Any, root: Any) -> Iterator[Findin
 def _direct_mounts(stack: Stack) -> Iterator[Finding]:
     for function in stack.functions:
         for number, config in enumerate(function.file_systems):
-            target = stack.referred(config.get("Arn"))
+            arn = config.get("Arn")
+            if isinstance(arn, str) and not _ACCESS_POINT.fullmatch(arn):
+                yield Finding(
+                    stack.line(function.name, "Properties", "FileSystemConfigs", number, "Arn"),
+                    "LB211",
+                    "error",
+                    f"{function.name}: {arn} is not the ARN of an access point.",
+                    "Give arn:aws:elasticfilesystem:REGION:ACCOUNT:access-point/fsap- and 17 hexadecimal digits.",
+                )
+            target = stack.referred(arn)
             if target is not None and target.type == "AWS::EFS::FileSystem":
                 yield Finding(
                     stack.line(function.name, "Properties", "FileSystemConfigs", number),
