@@ -62,6 +62,15 @@ class Lambay:
         config = Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE)
         return session.client(service, endpoint_url=self.endpoint, config=config)
 
+    def follow_logs(self, function: str) -> subprocess.Popen[str]:
+        """`lambay logs -f FUNCTION`: its lines on stdout as they come, those of the last hour first."""
+        return subprocess.Popen(
+            [str(LAMBAY), "logs", "-f", function],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"AWS_ENDPOINT_URL": self.endpoint},
+        )
+
     def cli(
         self, *arguments: str, input: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:

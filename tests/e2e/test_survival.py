@@ -79,28 +79,33 @@ def test_sigterm_leaves_no_mount_process_or_cgroup(own_lambay: Lambay, working: 
 
 def test_a_stop_during_an_invocation_is_clean(own_lambay: Lambay) -> None:
     deploy = Deployer(own_lambay)
-    point = deploy.access_point(deploy.file_system())
-    started = deploy.function(
+    busy = deploy.function(
         """
         import time
         def handler(event, context):
             open("/mnt/efs/started", "w").close()
+            print("started")
             time.sleep(60)
         """,
-        point,
+        deploy.access_point(deploy.file_system()),
+        Timeout=120,
     )
-    waiter = deploy.function(
-        AWAIT.format(name="started"),
-        point,
-    )
+    outcome: list[Any] = []
 
     def invoke() -> None:
-        with contextlib.suppress(Exception):
-            own_lambay.boto("lambda").invoke(FunctionName=started)
+        try:
+            outcome.append(own_lambay.boto("lambda").invoke(FunctionName=busy))
+        except Exception as error:
+            outcome.append(error)
 
     thread = threading.Thread(target=invoke)
     thread.start()
-    deploy.invoke(waiter)
+    following = own_lambay.follow_logs(busy)
+    try:
+        assert any("started" in line for line in following.stdout or ()), outcome
+    finally:
+        following.kill()
+        following.wait()
 
     assert own_lambay.stop() == 0
     thread.join()
