@@ -32,12 +32,12 @@ function useHash() {
 
 function useKeys(setHelp) {
   useEffect(() => {
-    let leading = 0;
+    let leading = -Infinity;
     const pressed = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.target.closest("input, textarea, select, dialog")) return;
       const gone = event.timeStamp - leading < 1200;
-      leading = 0;
+      leading = -Infinity;
       if (gone) {
         const place = PLACES.find(([, , key]) => key === event.key);
         if (place) {
