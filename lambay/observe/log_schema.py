@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from lambay.observe.log_filters import MIGRATION as FILTERS
@@ -222,33 +223,49 @@ def insert_stream(connection: sqlite3.Connection, group_id: int, name: str, crea
     return cursor.lastrowid if cursor.rowcount else None
 
 
-def insert_events(connection: sqlite3.Connection, batch: Batch, group_id: int, stream_id: int) -> None:
-    """Write a batch's events, and what they change about their stream and group."""
-    if not batch.events:
-        return
-    numbers = itertools.count(batch.first_id)
-    for start in range(0, len(batch.events), _ROWS_A_STATEMENT):
-        rows = batch.events[start : start + _ROWS_A_STATEMENT]
-        values: list[object] = []
-        for timestamp, message in rows:
-            values += (next(numbers), group_id, stream_id, timestamp, batch.ingested_ms, message)
+def insert_events(connection: sqlite3.Connection, owned: Sequence[tuple[Batch, int, int]]) -> None:
+    """Write batches' events, each with the ids of its group and stream, and what they change about those.
+
+    The fewer statements, the better: around each of them this thread hands the interpreter over and waits for it.
+    """
+    rows = [
+        (number, group_id, stream_id, timestamp, batch.ingested_ms, message)
+        for batch, group_id, stream_id in owned
+        for number, (timestamp, message) in enumerate(batch.events, batch.first_id)
+    ]
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        some = rows[start : start + _ROWS_A_STATEMENT]
         connection.execute(
             "INSERT INTO log_events (id, group_id, stream_id, timestamp, ingested_ms, message, json_at) "
             "SELECT *, CASE WHEN instr(column6, '{') > 0 AND json_valid(substr(column6, instr(column6, '{'))) "
             "THEN instr(column6, '{') END FROM (VALUES "
-            + ",".join(itertools.repeat("(?,?,?,?,?,?)", len(rows)))
+            + ",".join(itertools.repeat("(?,?,?,?,?,?)", len(some)))
             + ")",
-            values,
+            list(itertools.chain.from_iterable(some)),
         )
-    size = sum(event_bytes(message) for _, message in batch.events)
-    timestamps = [timestamp for timestamp, _ in batch.events]
-    connection.execute(
-        "UPDATE log_streams SET first_ms = min(ifnull(first_ms, ?1), ?1), "
-        "last_ms = max(ifnull(last_ms, 0), ?2), last_ingestion_ms = ?3, "
-        "stored_bytes = stored_bytes + ?4 WHERE id = ?5",
-        (min(timestamps), max(timestamps), batch.ingested_ms, size, stream_id),
-    )
-    connection.execute("UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?", (size, group_id))
+    groups: Counter[int] = Counter()
+    streams: dict[int, tuple[int, int, int, int]] = {}
+    for _, group_id, stream_id, timestamp, ingested_ms, message in rows:
+        size = event_bytes(message)
+        groups[group_id] += size
+        first, last, _, stored = streams.get(stream_id, (timestamp, timestamp, ingested_ms, 0))
+        streams[stream_id] = (
+            min(first, timestamp),
+            max(last, timestamp),
+            ingested_ms,
+            stored + size,
+        )
+    for stream_id, changes in streams.items():
+        connection.execute(
+            "UPDATE log_streams SET first_ms = min(ifnull(first_ms, ?1), ?1), "
+            "last_ms = max(ifnull(last_ms, 0), ?2), last_ingestion_ms = ?3, "
+            "stored_bytes = stored_bytes + ?4 WHERE id = ?5",
+            (*changes, stream_id),
+        )
+    for group_id, size in groups.items():
+        connection.execute(
+            "UPDATE log_groups SET stored_bytes = stored_bytes + ? WHERE id = ?", (size, group_id)
+        )
 
 
 def last_event_id(connection: sqlite3.Connection) -> int:

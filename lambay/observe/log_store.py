@@ -114,7 +114,7 @@ class LogStore:
             group = required_group(connection, key)
             owner = required_stream(connection, group, stream)
             admitted = admit(group)
-            schema.insert_events(connection, batch.part(admitted), group.id, owner.id)
+            schema.insert_events(connection, [(batch.part(admitted), group.id, owner.id)])
             return admitted
 
         self._putting.add(batch.first_id)
@@ -206,8 +206,8 @@ class LogStore:
         try:
             while self._pending:
                 batches.append(self._pending.popleft())
-            for batch in _joined(batches):
-                schema.insert_events(connection, batch, *self._stream_ids(connection, batch))
+            owned = [(batch, *self._stream_ids(connection, batch)) for batch in batches]
+            schema.insert_events(connection, owned)
         except BaseException:
             self._ids.clear()
             raise
@@ -269,21 +269,3 @@ class LogStore:
 
 async def _done(awaited: Awaitable[object]) -> object:
     return await awaited
-
-
-def _joined(batches: list[Batch]) -> list[Batch]:
-    """Batches of one stream as one where their numbers follow each other."""
-    joined: list[Batch] = []
-    for batch in batches:
-        last = joined[-1] if joined else None
-        if (
-            last is not None
-            and (last.group, last.stream, last.ingested_ms) == (batch.group, batch.stream, batch.ingested_ms)
-            and last.first_id + len(last.events) == batch.first_id
-        ):
-            joined[-1] = Batch(
-                last.group, last.stream, last.ingested_ms, last.first_id, [*last.events, *batch.events]
-            )
-        else:
-            joined.append(batch)
-    return joined
