@@ -2,8 +2,11 @@
 //!
 //! The kernel sends a request to the queue of the processor that its caller runs on, and the worker of that queue is
 //! pinned there, so that no request crosses processors. A request that has to wait (for a lock, for the disk) keeps its
-//! ring entry (as does one whose answer a limit holds back) but not the worker: the entry travels with it and comes back through the worker's inbox. When waiting
-//! requests have taken most entries of a queue, more are registered.
+//! ring entry (as does one whose answer a limit holds back) but not the worker: the entry travels with it and comes back
+//! through the worker's inbox. When waiting requests have taken most entries of a queue, more are registered.
+//!
+//! Requests that come while every entry of a queue is taken are left in the kernel, and only an answer on that queue
+//! fetches them, one each: new entries alone do not. Where all who could answer wait, [`knock`] makes an answer.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -122,7 +125,30 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Queue {
     entries: usize,
+    /// Entries whose requests wait somewhere.
     parked: usize,
+    /// How many entries there were before the last were added: once that many requests wait, there may have been a moment
+    /// when all entries were taken and nobody was left to fetch what came then.
+    brink: Option<usize>,
+    /// The kernel may have requests that it found no entry for.
+    backlog: bool,
+    /// A request that will be answered is on its way through this queue.
+    knocked: bool,
+}
+
+impl Queue {
+    fn room(&self) -> usize {
+        self.entries.saturating_sub(self.parked)
+    }
+
+    /// Whether somebody has to knock now, after one more request waits.
+    fn must_knock(&mut self) -> bool {
+        if self.brink.is_some_and(|brink| self.parked >= brink) {
+            self.brink = None;
+            self.backlog = true;
+        }
+        self.backlog && !std::mem::replace(&mut self.knocked, self.backlog)
+    }
 }
 
 /// A request as it was found in its entry.
@@ -152,6 +178,8 @@ struct Worker {
     lanes: HashMap<u64, Lane>,
     next_lane: u64,
     resident: usize,
+    /// Entries given back in queues with a backlog: when one is not filled again at once, there is none any more.
+    probes: Vec<Token>,
 }
 
 impl Worker {
@@ -164,6 +192,7 @@ impl Worker {
             lanes: HashMap::new(),
             next_lane: 0,
             resident: 0,
+            probes: Vec::new(),
         }
     }
 
@@ -172,6 +201,7 @@ impl Worker {
         let mut result = self.watch_inbox();
         while result.is_ok() {
             result = self.ring.wait(&mut completions);
+            self.settle_probes(&completions);
             for (token, outcome) in completions.drain(..) {
                 if token == INBOX {
                     for message in self.inbox.take() {
@@ -186,6 +216,19 @@ impl Worker {
         tracing::error!(?result, "a ring failed");
         // Without this worker, requests would wait for ever: better to end and be restarted.
         std::process::abort();
+    }
+
+    /// Ends the backlog of queues where an answer fetched nothing.
+    fn settle_probes(&mut self, completions: &[Completion]) {
+        if self.probes.is_empty() || !self.ring.all_submitted() {
+            return;
+        }
+        for token in std::mem::take(&mut self.probes) {
+            let filled = completions.iter().any(|(of, _)| *of == token.pack());
+            if let (false, Some((_, queue))) = (filled, self.queue(token)) {
+                queue.backlog = false;
+            }
+        }
     }
 
     fn watch_inbox(&mut self) -> Result<(), Errno> {
@@ -385,11 +428,8 @@ impl Worker {
             Outcome::Silent => Ok(0),
             Outcome::Slow(job) => {
                 let deferral = Deferral::take();
-                let held = deferral.is_some();
-                if held {
-                    self.count_parked(token, 1);
-                }
-                let slot = self.slot(token, commit_id, memory, held);
+                self.count_parked(token, 1);
+                let slot = self.slot(token, commit_id, memory, true);
                 self.slow.push(SlowWork {
                     job,
                     session,
@@ -398,9 +438,7 @@ impl Worker {
                     slot,
                     deferral,
                 });
-                if held {
-                    self.make_room(token);
-                }
+                self.make_room(token);
                 return;
             }
             Outcome::Park(lock) => {
@@ -478,6 +516,12 @@ impl Worker {
             return;
         };
         entry.memory = Some(memory);
+        if let Some(queue) = lane.queues.get_mut(&entry.qid) {
+            queue.knocked = false;
+            if queue.backlog {
+                self.probes.push(token);
+            }
+        }
         let device = lane.session.device();
         if let Err(errno) = self.ring.commit(device, token.pack(), entry.qid, commit_id) {
             tracing::error!(%errno, mount = %lane.session.mount.name, "an answer could not be sent");
@@ -500,45 +544,40 @@ impl Worker {
         }
     }
 
+    /// The queue of an entry, and its number.
+    fn queue(&mut self, token: Token) -> Option<(u16, &mut Queue)> {
+        let lane = self.lanes.get_mut(&token.lane)?;
+        let qid = lane.entries.get(usize::from(token.entry))?.qid;
+        Some((qid, lane.queues.get_mut(&qid)?))
+    }
+
     fn count_parked(&mut self, token: Token, change: isize) {
-        let Some(lane) = self.lanes.get_mut(&token.lane) else {
-            return;
-        };
-        let Some(entry) = lane.entries.get(usize::from(token.entry)) else {
-            return;
-        };
-        if let Some(queue) = lane.queues.get_mut(&entry.qid) {
+        if let Some((_, queue)) = self.queue(token) {
             queue.parked = queue.parked.saturating_add_signed(change);
         }
     }
 
-    /// Requests that wait for a lock must leave entries for the one that frees it.
+    /// Requests that wait must leave entries for those that end their wait.
     fn make_room(&mut self, token: Token) {
-        let Some(lane) = self.lanes.get(&token.lane) else {
+        let Some((qid, queue)) = self.queue(token) else {
             return;
         };
-        let Some(entry) = lane.entries.get(usize::from(token.entry)) else {
-            return;
-        };
-        let qid = entry.qid;
-        let Some(queue) = lane.queues.get(&qid) else {
-            return;
-        };
-        if queue.entries - queue.parked.min(queue.entries) > RESERVE {
-            return;
+        if queue.room() <= RESERVE {
+            queue.brink = Some(queue.entries);
+            queue.knocked = false;
+            self.add_entries(token.lane, qid);
+            let _ = self.ring.submit();
         }
-        let starved = queue.parked >= queue.entries;
-        let session = Arc::clone(&lane.session);
-        self.add_entries(token.lane, qid);
-        let _ = self.ring.submit();
-        if starved {
-            knock(session, usize::from(qid));
+        let must_knock = self
+            .queue(token)
+            .is_some_and(|(_, queue)| queue.must_knock());
+        if let (true, Some(lane)) = (must_knock, self.lanes.get(&token.lane)) {
+            knock(Arc::clone(&lane.session), usize::from(qid));
         }
     }
 }
 
-/// Requests that came while a queue had no entry left are fetched by the next answer on that queue, and new entries alone
-/// do not fetch them: so one request is sent through the queue, by a thread on its processor.
+/// Sends one request that is answered through a queue, by a thread on its processor.
 fn knock(session: Arc<Session>, processor: usize) {
     let spawned = std::thread::Builder::new()
         .name("fuse-knock".to_owned())
@@ -558,6 +597,25 @@ fn knock(session: Arc<Session>, processor: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_whose_entries_were_once_all_taken_is_knocked_at_until_nothing_is_fetched() {
+        let mut queue = Queue {
+            entries: 2 * DEPTH,
+            brink: Some(DEPTH),
+            ..Queue::default()
+        };
+        queue.parked = DEPTH - 1;
+        assert!(!queue.must_knock(), "somebody may still answer");
+        queue.parked += 1;
+        assert!(queue.must_knock(), "all who had entries wait");
+        assert!(!queue.must_knock(), "one knock is on its way");
+        queue.knocked = false;
+        assert!(queue.must_knock(), "it fetched one that waits as well");
+        queue.knocked = false;
+        queue.backlog = false;
+        assert!(!queue.must_knock(), "nothing was left");
+    }
 
     #[test]
     fn processor_ranges() {

@@ -233,6 +233,11 @@ impl Ring {
         }
     }
 
+    /// Whether the kernel has everything that was pushed.
+    pub fn all_submitted(&mut self) -> bool {
+        self.inner.submission().is_empty()
+    }
+
     /// Submits, then waits for at least one completion and adds all that are there to `out`.
     pub fn wait(&mut self, out: &mut Vec<Completion>) -> Result<(), Errno> {
         match self.inner.submit_and_wait(1) {
