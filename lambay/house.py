@@ -54,6 +54,7 @@ from lambay.observe import (
     Logs,
     Metrics,
     NatGateways,
+    NetworkTraffic,
     Prices,
     PrometheusPage,
     ProvisionedUsage,
@@ -152,6 +153,8 @@ class House:
         self.live = Live(self.publisher, self.activity, self.file_systems, self.fleet, self.clock)
         self.prometheus = PrometheusPage(self.publisher, self.activity, self.file_systems, self.fleet)
         self.publisher.also(ProvisionedUsage(self.fleet))
+        self.traffic = NetworkTraffic(self.wires.passed)
+        self.publisher.also(self.traffic)
         self.billing = self._billing(settings)
         self.neighbours.on_change("kms", keys.changed)
         for service in ("iam", "kms"):
@@ -298,6 +301,7 @@ class House:
         await asyncio.gather(self.host_mounts.stop(), self.files.stop())
         await self.file_systems.reset()
         self.publisher.forget()
+        await self.traffic.forget()
         await self.store.clear()
         await asyncio.gather(
             self.functions.reset(),

@@ -63,6 +63,13 @@ class Nftables:
             (each["table"]["family"], each["table"]["name"]) for each in answer["nftables"] if "table" in each
         ]
 
+    def counters(self, table: str, family: str = "ip") -> dict[str, tuple[int, int]]:
+        """Bytes and packets of each named counter of the table."""
+        asked = {"list": {"counters": {"family": family, "table": table}}}
+        answer = msgspec.json.decode(self._run(msgspec.json.encode({"nftables": [asked]})))
+        counted = [each["counter"] for each in answer["nftables"] if "counter" in each]
+        return {each["name"]: (each["bytes"], each["packets"]) for each in counted}
+
     def close(self) -> None:
         if self._context is not None:
             _library().nft_ctx_free(self._context)
@@ -97,6 +104,13 @@ class Table:
 
     def flush_chain(self, name: str) -> None:
         self.commands.append({"flush": {"chain": {**self._where, "name": name}}})
+
+    def delete_chain(self, name: str) -> None:
+        self.commands.append({"delete": {"chain": {**self._where, "name": name}}})
+
+    def counter(self, name: str) -> None:
+        """A counter by name; one that is there already goes on counting."""
+        self.commands.append({"add": {"counter": {**self._where, "name": name}}})
 
     def rule(self, chain: str, *expression: Command) -> None:
         self.commands.append({"add": {"rule": {**self._where, "chain": chain, "expr": list(expression)}}})

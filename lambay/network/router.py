@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lambay.network import addresses, namespaces, ruleset
 from lambay.network.links import Links
+from lambay.network.metering import Metering, Passed
 from lambay.network.model import Subnet, Topology
 from lambay.network.nftables import Command, Nftables
 from lambay.network.routing import EVERYWHERE, Hop, hops
@@ -60,6 +61,7 @@ class Router:
         self._edge = edge
         self._peers = peers
         self._nftables = Nftables(self.namespace)
+        self._metering = Metering(vpc, self._nftables)
         self._links = Links(self.namespace)
         self._applied: _Applied | None = None
         self._tables: dict[str, int] = {}
@@ -88,10 +90,15 @@ class Router:
         rules = ruleset.commands(topology, self.vpc, links)
         if self._applied is None or self._applied.rules != rules:
             self._nftables.commit(rules)
+        self._metering.apply(topology, {name: link for name, (link, _) in links.nat.items()})
         routes = self._route(topology)
         for address in ruleset.resolver_addresses(topology, self.vpc):
             self._links.add_address("lo", address)
         self._applied = _Applied(rules, routes)
+
+    def passed(self) -> list[Passed]:
+        """What AWS charges for of the VPC's traffic, since this was asked last."""
+        return self._metering.read()
 
     def hold(self, address: str) -> None:
         """The address is the namespace's own from now on."""

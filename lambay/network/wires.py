@@ -22,6 +22,7 @@ from lambay.network import addresses, gate, namespaces
 from lambay.network.doors import NFS_PORT, Door, NfsClients
 from lambay.network.edge import Cable, Edge
 from lambay.network.lifelines import Lifeline, connect, discard
+from lambay.network.metering import Passed
 from lambay.network.model import Interface, Permission, Topology, reach
 from lambay.network.resolver import Resolver
 from lambay.network.router import Router
@@ -74,6 +75,7 @@ class Wires:
         self._topology = topologies.latest
         self._links = 0
         self._gated: dict[Link, bool] = {}
+        self._passed: list[Passed] = []
         topologies.on_apply(self._apply)
 
     # -- what the runtime asks -----------------------------------------------------------------------------
@@ -116,6 +118,16 @@ class Wires:
             "zones_down": sorted(self._down),
         }
 
+    async def passed(self) -> list[Passed]:
+        """What went through NAT gateways and from zone to zone since this was asked last, also after `stop`.
+
+        Raises OSError.
+        """
+        if self._routers:
+            await self.in_thread(self._read_meters)
+        passed, self._passed = self._passed, []
+        return passed
+
     # -- how -----------------------------------------------------------------------------------------------
 
     async def in_thread(self, work: Callable[..., R], *arguments: object) -> R:
@@ -134,7 +146,13 @@ class Wires:
         allow_lan = self._settings.allow_lan
         return Edge(Uplink(self._settings.tag, allow_lan=allow_lan), allow_lan=allow_lan)
 
+    def _read_meters(self) -> None:
+        for router in self._routers.values():
+            self._passed += router.passed()
+
     def _clear(self) -> None:
+        with contextlib.suppress(OSError):
+            self._read_meters()
         for router in list(self._routers.values()):
             router.close()
         self._routers.clear()
@@ -208,6 +226,7 @@ class Wires:
     def _apply_rules(self, topology: Topology) -> None:
         for vpc, router in list(self._routers.items()):
             if vpc not in topology.vpcs:
+                self._passed += router.passed()
                 router.close()
                 del self._routers[vpc]
                 self._router_numbers.give_back(router.number)

@@ -18,6 +18,7 @@ from lambay.observe.logs import Logs
 from lambay.observe.metrics.service import Metrics
 from lambay.observe.prometheus import PrometheusPage
 from lambay.observe.publishing.functions import FunctionActivity
+from lambay.observe.publishing.network import NetworkTraffic
 from lambay.observe.publishing.publisher import Publisher
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Logs",
     "Metrics",
     "NatGateways",
+    "NetworkTraffic",
     "Prices",
     "PrometheusPage",
     "ProvisionedUsage",

@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from lambay.clock import Clock
 from lambay.http import Request
-from lambay.observe import Billing, Charges, Metrics, Prices
+from lambay.observe import Billing, Charges, Metrics, NetworkTraffic, Prices
 from lambay.observe.billing.prices import InvalidPrices
 from lambay.observe.metrics.points import Point
 from lambay.observe.metrics.records import Datum, Metric, dimensions
@@ -28,6 +28,21 @@ class Gateway:
     id: str
     created: float
     deleted: float | None = None
+
+
+@dataclass
+class Meter:
+    resource: str
+    way: Literal["out", "in", "zones"]
+    account: str = ACCOUNT
+    region: str = REGION
+
+
+@dataclass
+class Through:
+    meter: Meter
+    bytes: int
+    packets: int
 
 
 class World:
@@ -80,7 +95,7 @@ async def amounts(charges: Charges) -> dict[tuple[str, str], tuple[float, float]
 
 
 async def test_storage_is_paid_for_by_class_and_time(
-    charges: Charges, metrics: Metrics, clock: Clock
+    charges: Charges, metrics: Metrics, world: World, clock: Clock
 ) -> None:
     # Stored for the last five days, a sixth of the month; looked at twice.
     began = clock.time() - 5 * 86_400
@@ -91,7 +106,9 @@ async def test_storage_is_paid_for_by_class_and_time(
     found = await amounts(charges)
 
     assert found["fs-1", "storage, Standard"] == pytest.approx((10, 3.0))
-    assert found["fs-1", "storage, IA"] == pytest.approx((100, 1.65))
+    assert found["fs-1", "storage, IA"] == pytest.approx((100, 2.5))
+    world.volumes = [replace(Volume(), throughput_mode="elastic")]
+    assert (await amounts(charges))["fs-1", "storage, IA"] == pytest.approx((100, 1.6))
 
 
 async def test_elastic_throughput_is_paid_for_by_bytes(
@@ -155,6 +172,35 @@ async def test_nat_gateways_pay_by_the_hour(charges: Charges, world: World, cloc
 
     assert found["nat-1", "NAT gateway"] == pytest.approx((10, 0.45))
     assert found["nat-2", "NAT gateway"] == pytest.approx((5, 0.225))
+
+
+async def test_bytes_through_nat_gateways_and_between_zones_are_paid_for(
+    charges: Charges, metrics: Metrics, clock: Clock
+) -> None:
+    passed = [
+        Through(Meter("nat-1", "out"), 2 * int(GIB), 10),
+        Through(Meter("nat-1", "in"), 4 * int(GIB), 20),
+        Through(Meter("nat-1", "zones"), 6 * int(GIB), 30),
+        Through(Meter("fs-1", "zones"), 5 * int(GIB), 40),
+    ]
+
+    async def read() -> list[Through]:
+        return passed
+
+    await metrics.put(await NetworkTraffic(read)(int(clock.time()) - 60, 60.0))
+
+    found = await amounts(charges)
+    assert found["nat-1", "through NAT gateway"] == pytest.approx((6, 0.27))
+    assert found["nat-1", "between zones"] == pytest.approx((6, 0.06))
+    assert found["fs-1", "between zones"] == pytest.approx((5, 0.05))
+
+
+async def test_a_network_that_tells_nothing_costs_no_other_metric(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> list[Through]:
+        raise OSError("no such namespace")
+
+    assert await NetworkTraffic(fail)(0, 60.0) == []
+    assert "no such namespace" in caplog.text
 
 
 async def test_last_month_is_not_charged(charges: Charges, metrics: Metrics, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
@@ -11,10 +12,13 @@ import msgspec
 from lambay.clock import Clock
 from lambay.observe.billing.prices import GIB, Prices
 from lambay.observe.metrics import schema
+from lambay.observe.metrics.records import Metric
 from lambay.observe.metrics.service import Metrics
 from lambay.observe.publishing.file_systems import NAMESPACE as EFS
 from lambay.observe.publishing.functions import NAMESPACE as LAMBDA
 from lambay.observe.publishing.functions import USAGE
+from lambay.observe.publishing.network import CROSS_ZONE
+from lambay.observe.publishing.network import NAMESPACE as NAT
 from lambay.observe.publishing.ports import FileSystems, WatchedFileSystem
 
 _HOUR = 3600
@@ -78,6 +82,7 @@ class Charges:
             ],
             *await self._functions(start, end),
             *await self._nat(start, end),
+            *await self._network(start, end),
         ]
         return sorted((item for item in found if item.amount > 0), key=lambda item: -item.amount)
 
@@ -85,7 +90,6 @@ class Charges:
         self, file_system: WatchedFileSystem, start: float, end: float, month_hours: float
     ) -> list[Item]:
         found: list[Item] = []
-        zone = "one-zone." if file_system.zone else ""
         standard_gib = 0.0
         for storage in ("Standard", "IA", "Archive"):
             dimensions = {"FileSystemId": file_system.id, "StorageClass": storage}
@@ -93,7 +97,7 @@ class Charges:
             gib_months = _carried(hours, end) / GIB / month_hours
             if storage == "Standard" and hours:
                 standard_gib = hours[-1][1] / GIB
-            price = self._prices.of.get(f"efs.storage.{zone}{storage}", 0.0)
+            price = self._storage_price(file_system, storage)
             found.append(_efs(file_system, f"storage, {storage}", gib_months, "GB-month", price))
         own = {"FileSystemId": file_system.id}
         if file_system.throughput_mode == "elastic":
@@ -122,6 +126,15 @@ class Charges:
             )
         return found
 
+    def _storage_price(self, file_system: WatchedFileSystem, storage: str) -> float:
+        """Archive exists with elastic throughput alone, and in no One Zone file system."""
+        kind = ""
+        if file_system.zone:
+            kind = "one-zone."
+        elif storage == "IA" and file_system.throughput_mode != "elastic":
+            kind = "legacy."
+        return self._prices.of.get(f"efs.storage.{kind}{storage}", 0.0)
+
     async def _functions(self, start: float, end: float) -> list[Item]:
         found: list[Item] = []
         wanted = (
@@ -136,19 +149,11 @@ class Charges:
             ),
         )
         for namespace, name, usage, unit, price in wanted:
-            for account, region, function in await self._functions_with(namespace, name, start):
-                values = await self._metrics.statistic(
-                    account,
-                    region,
-                    namespace,
-                    name,
-                    {"FunctionName": function},
-                    "Sum",
-                    period=_HOUR,
-                    start=start,
-                    end=end,
-                )
-                quantity = sum(value for _, value in values)
+            for metric in await self._having(namespace, name, start):
+                ((dimension, function),) = metric.dimensions
+                if dimension != "FunctionName":
+                    continue
+                quantity = await self._sum(metric, start, end)
                 found.append(
                     Item(
                         service="AWSLambda",
@@ -161,15 +166,52 @@ class Charges:
                 )
         return found
 
-    async def _functions_with(self, namespace: str, name: str, start: float) -> list[tuple[str, str, str]]:
-        """Account, Region and name of the functions that have data of a metric since then."""
+    async def _having(self, namespace: str, name: str, start: float) -> list[Metric]:
+        """The metrics of a name, in all accounts and Regions, of one dimension and with data since then."""
         return await self._metrics.store.read(
             lambda connection: [
-                (metric.account, metric.region, metric.dimensions[0][1])
+                metric
                 for metric in schema.metrics_everywhere(connection, namespace, name, int(start))
-                if len(metric.dimensions) == 1 and metric.dimensions[0][0] == "FunctionName"
+                if len(metric.dimensions) == 1
             ]
         )
+
+    async def _sum(self, metric: Metric, start: float, end: float) -> float:
+        values = await self._metrics.statistic(
+            metric.account,
+            metric.region,
+            metric.namespace,
+            metric.name,
+            dict(metric.dimensions),
+            "Sum",
+            period=_HOUR,
+            start=start,
+            end=end,
+        )
+        return sum(value for _, value in values)
+
+    async def _network(self, start: float, end: float) -> list[Item]:
+        """Bytes through NAT gateways and from zone to zone."""
+        sizes: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for namespace, name, price in (
+            (NAT, "BytesInFromSource", "ec2.nat.gb"),
+            (NAT, "BytesInFromDestination", "ec2.nat.gb"),
+            (USAGE, CROSS_ZONE, "ec2.zones.gb"),
+        ):
+            for metric in await self._having(namespace, name, start):
+                sizes[metric.dimensions[0][1], price] += await self._sum(metric, start, end) / GIB
+        usages = {"ec2.nat.gb": "through NAT gateway", "ec2.zones.gb": "between zones"}
+        return [
+            Item(
+                service="AmazonEC2",
+                resource=resource,
+                usage=usages[price],
+                quantity=quantity,
+                unit="GB",
+                amount=quantity * self._prices[price],
+            )
+            for (resource, price), quantity in sizes.items()
+        ]
 
     async def _nat(self, start: float, end: float) -> list[Item]:
         found: list[Item] = []

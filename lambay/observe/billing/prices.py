@@ -1,7 +1,7 @@
 """List prices in US dollars, of US East (N. Virginia), on demand, without free tiers.
 
-From AWS's public price pages (aws.amazon.com/efs/pricing, /lambda/pricing, /vpc/pricing, /ec2/pricing/on-demand) as of
-`AS_OF`. A file `prices.json` in the data directory replaces those that it names.
+From AWS's public price pages (aws.amazon.com/efs/pricing, /lambda/pricing, /vpc/pricing, /ec2/pricing/on-demand) as
+they were quoted until `AS_OF`. A file `prices.json` in the data directory replaces those that it names.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from pathlib import Path
 
 import msgspec
 
-AS_OF = "2025-09"
+AS_OF = "2026-06"
 
 GIB = 1 << 30
 
 _DEFAULT: dict[str, float] = {
     # A GB-month, regional file systems and One Zone.
     "efs.storage.Standard": 0.30,
-    "efs.storage.IA": 0.0165,
+    "efs.storage.IA": 0.016,
     "efs.storage.Archive": 0.008,
+    # Bursting and provisioned file systems pay more for Infrequent Access.
+    "efs.storage.legacy.IA": 0.025,
     "efs.storage.one-zone.Standard": 0.16,
     "efs.storage.one-zone.IA": 0.0133,
     # A GB moved in elastic mode.
@@ -34,6 +36,10 @@ _DEFAULT: dict[str, float] = {
     "lambda.provisioned.gb-second": 0.0000041667,
     # An hour of a NAT gateway.
     "ec2.nat.hour": 0.045,
+    # A GB that it hands on, either way.
+    "ec2.nat.gb": 0.045,
+    # A GB from one Availability Zone to another, either way.
+    "ec2.zones.gb": 0.01,
 }
 
 

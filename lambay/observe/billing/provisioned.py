@@ -14,7 +14,7 @@ class ProvisionedUsage:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    def __call__(self, at: int, seconds: float) -> list[Datum]:
+    async def __call__(self, at: int, seconds: float) -> list[Datum]:
         """Of the minute that began at `at` and counts so many seconds."""
         found: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         for each in self._fleet.environments():

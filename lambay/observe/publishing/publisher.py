@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from lambay.clock import Clock
@@ -18,6 +18,9 @@ from lambay.observe.publishing.ports import FileServer, FileSystems, Stats
 
 SAMPLE_SECONDS = 5.0
 STORAGE_SECONDS = 900
+
+Further = Callable[[int, float], Awaitable[list[Datum]]]
+"""More data, of the minute that began then and counts so many seconds. Raises nothing."""
 
 _log = logging.getLogger("lambay.observe")
 
@@ -48,10 +51,10 @@ class Publisher:
         self.sampled = asyncio.Event()
         """Set at the next look, and replaced by another one then."""
         self._listeners: list[Callable[[], None]] = []
-        self._further: list[Callable[[int, float], list[Datum]]] = []
+        self._further: list[Further] = []
 
-    def also(self, further: Callable[[int, float], list[Datum]]) -> None:
-        """Put what `further` gives as well, for the minute beginning then and of so many seconds."""
+    def also(self, further: Further) -> None:
+        """Put what `further` gives as well."""
         self._further.append(further)
 
     def on_sample(self, listener: Callable[[], None]) -> None:
@@ -106,7 +109,7 @@ class Publisher:
                 data += self._activity.take(before=None if all_of_it else minute)
                 data += await self._storage(now, state_at)
                 for further in self._further:
-                    data += further(state_at, min(60.0, max(0.0, now - self._published)))
+                    data += await further(state_at, min(60.0, max(0.0, now - self._published)))
                 self._published = now
                 self._minute = minute
                 await self._metrics.put(data)
