@@ -12,6 +12,7 @@ from lambay.efs.mount_target_operations import MountTargetOperations
 from lambay.efs.policy_operations import PolicyOperations
 from lambay.efs.records import FileSystem
 from lambay.efs.replication_operations import ReplicationOperations
+from lambay.efs.sizes import metered
 from lambay.efs.tag_operations import TagOperations
 from lambay.efs.throughput_limits import Retire
 
@@ -61,6 +62,10 @@ class FileSystems(
         """Metered size of a file system by storage class (Standard, IA, Archive); None where nobody knows."""
         size = await self._sizes.of(file_system)
         return None if size is None else {"Standard": size.bytes, "IA": 0, "Archive": 0}
+
+    def metered_size(self, stored: int, objects: int) -> int:
+        """What a file system's size is told as where the file server counts so many bytes and objects."""
+        return metered(stored, objects)
 
     async def summary(self) -> Mapping[str, Any]:
         """For `lambay status`: counts, and each file system with its size in bytes and its notes."""

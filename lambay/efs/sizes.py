@@ -23,6 +23,11 @@ _EMPTY_BYTES = 4096 + _METADATA_BYTES
 _REUSE = 100
 
 
+def metered(stored: int, objects: int) -> int:
+    """Bytes metered where `objects`, the root directory not among them, hold `stored` bytes."""
+    return max(_EMPTY_BYTES, stored + (objects + 1) * _METADATA_BYTES)
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
     """`bytes` metered, `measured_at` in seconds since the epoch, `objects` without the root directory."""
@@ -62,7 +67,7 @@ class Sizes:
         usage = await self._fsd.usage(volume)
         ended = self._clock.monotonic()
         size = Size(
-            bytes=max(_EMPTY_BYTES, usage.bytes + (usage.files + 1) * _METADATA_BYTES),
+            bytes=metered(usage.bytes, usage.files),
             objects=usage.files,
             measured_at=self._clock.time(),
             good_until=ended + (ended - began) * _REUSE if usage.counted else ended,

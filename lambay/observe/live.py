@@ -14,7 +14,7 @@ from lambay.observe.publishing.publisher import Publisher
 
 
 class LiveFileSystem(msgspec.Struct, frozen=True, kw_only=True):
-    """`credits` in bytes (None: elastic); `credits_last_s` is when they run out at this pace, None for never."""
+    """`bytes` as EFS meters them; `credits` in bytes (None: elastic); `credits_last_s` is when they run out at this pace, None for never."""
 
     id: str
     account: str
@@ -211,7 +211,9 @@ class Live:
             percent_io_limit=float(limits.get("percent_io_limit") or 0.0),
             connections=int(counters.get("connections", 0)),
             locks=int(counters.get("locks", 0)),
-            bytes=int(counters.get("bytes", 0)),
+            bytes=self._file_systems.metered_size(
+                int(counters.get("bytes", 0)), int(counters.get("files", 0))
+            ),
             lock_waiters=int(counters.get("lock_waiters", 0)),
             throttled_waiters=int(counters.get("throttled", 0)),
         )

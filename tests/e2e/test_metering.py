@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.e2e.arrange import Deployer, Lambay
+from tests.e2e.arrange import PATIENCE, Deployer, Lambay
 
 MIB = 1 << 20
 
@@ -20,6 +22,9 @@ def handler(event, context):
             for _ in range(24):
                 file.write(os.urandom({MIB}))
             os.fsync(file.fileno())
+    if event == "read":
+        with open("/mnt/efs/big", "rb", buffering=0) as file:
+            return sum(len(piece) for piece in iter(lambda: file.read({MIB}), b""))
     return "done"
 """
 
@@ -38,6 +43,16 @@ def statistics(server: Lambay, namespace: str, name: str, dimensions: dict[str, 
     )
     (point,) = answer["Datapoints"]
     return [point[name] for name in which]
+
+
+def shown_size(server: Lambay, file_system: str, wanted: float) -> int:
+    """What `lambay top` shows, once it is what is wanted: a look is taken every five seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        view = json.loads(server.cli("top", "--once", "--json").stdout)
+        (shown,) = [int(each["bytes"]) for each in view["file_systems"] if each["id"] == file_system]
+        if shown == wanted or time.monotonic() > deadline:
+            return shown
 
 
 def test_metrics_are_what_was_done(own_lambay: Lambay) -> None:
@@ -72,4 +87,29 @@ def test_metrics_are_what_was_done(own_lambay: Lambay) -> None:
     assert 0 < credits <= 2.1 * 2**40
     stored = {"FileSystemId": file_system, "StorageClass": "Total"}
     (size,) = statistics(own_lambay, "AWS/EFS", "StorageBytes", stored, "Maximum")
-    assert size >= 6144
+    described = own_lambay.boto("efs").describe_file_systems(FileSystemId=file_system)["FileSystems"][0][
+        "SizeInBytes"
+    ]
+    # The root, /data and the file: 2 KiB each beside their data, directories' in steps of 4 KiB.
+    assert size == described["Value"] == described["ValueInStandard"] == 24 * MIB + 2 * 4096 + 3 * 2048
+    assert shown_size(own_lambay, file_system, size) == size
+
+
+def test_bytes_moved_are_bytes_told(own_lambay: Lambay) -> None:
+    """Elastic file systems' data may pass the file server by: a file that is read from end to end is told as such."""
+    deploy = Deployer(own_lambay)
+    told_of = {}
+    for mode in ("bursting", "provisioned", "elastic"):
+        given: dict[str, Any] = {"ProvisionedThroughputInMibps": 1024} if mode == "provisioned" else {}
+        file_system = told_of[mode] = deploy.file_system(ThroughputMode=mode, **given)
+        access_point = deploy.access_point(file_system)
+        deploy.invoke(deploy.function(SOURCE, access_point), "write")
+        # Another client, whose kernel has none of it yet.
+        assert deploy.invoke(deploy.function(SOURCE, access_point), "read") == 24 * MIB
+    own_lambay.stop()
+    own_lambay.start()
+
+    for mode, file_system in told_of.items():
+        for metric in ("DataWriteIOBytes", "DataReadIOBytes"):
+            (told,) = statistics(own_lambay, "AWS/EFS", metric, {"FileSystemId": file_system}, "Sum")
+            assert abs(told - 24 * MIB) <= 0.01 * 24 * MIB, (mode, metric, told)

@@ -58,6 +58,9 @@ class World:
     async def stored_bytes(self, file_system: str) -> dict[str, int] | None:
         return None
 
+    def metered_size(self, stored: int, objects: int) -> int:
+        return stored
+
     async def nat(self) -> list[Gateway]:
         return self.gateways
 

@@ -66,6 +66,9 @@ class FileSystems:
     async def stored_bytes(self, file_system: str) -> dict[str, int] | None:
         return {"Standard": 6144, "IA": 100, "Archive": 0}
 
+    def metered_size(self, stored: int, objects: int) -> int:
+        return stored + 10 * objects
+
 
 class Fleet:
     def environments(self) -> list[Any]:
@@ -75,7 +78,7 @@ class Fleet:
 def counters(**changes: Any) -> dict[str, Any]:
     names = ("read", "write", "metadata", "metadata_read", "metadata_write")
     found: dict[str, Any] = {f"{name}_{kind}": 0 for name in names for kind in ("bytes", "ops")}
-    found |= {"metered_bytes": 0, "connections": 2, "bytes": 4096, "lock_waiters": 0}
+    found |= {"metered_bytes": 0, "connections": 2, "bytes": 4096, "files": 3, "lock_waiters": 0}
     found["limits"] = {
         "burst_credit_balance": 1000.0,
         "permitted_throughput": 100.0,
@@ -286,6 +289,7 @@ async def test_the_live_view_has_rates_and_a_forecast(
 
     assert file_system.write_bytes_per_s > 0
     assert (file_system.locks, file_system.credits) == (3, 400)
+    assert file_system.bytes == 4126
     assert file_system.credits_last_s is not None
     assert (function.invocations, function.cold_starts, function.p99_ms) == (1, 1, 100.0)
     assert function.invocations_per_s > 0

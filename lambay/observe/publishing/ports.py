@@ -51,6 +51,10 @@ class FileSystems(Protocol):
         """By storage class (Standard, IA, Archive); None where it is not known."""
         ...
 
+    def metered_size(self, stored: int, objects: int) -> int:
+        """Bytes as EFS meters them, of the data and the objects that the file server counts."""
+        ...
+
 
 class NamedFunction(Protocol):
     """A function as a caller named it; `qualifier` is a version, an alias or None."""
