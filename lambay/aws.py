@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 DEFAULT_PARTITION = "aws"
 
@@ -71,6 +71,38 @@ class Service:
     """
 
     service_name: ClassVar[str]
+
+
+class Neighbours(Protocol):
+    """The services that are not ours, called as boto3 would."""
+
+    async def call(
+        self,
+        service: str,
+        operation: str,
+        input: dict[str, Any],
+        *,
+        account: str,
+        region: str,
+        derived: bool = False,
+    ) -> dict[str, Any]:
+        """The operation's output. Raises AWSError with the neighbour's code; `derived` changes are not kept."""
+        ...
+
+
+class Ask(Protocol):
+    """Any AWS operation, done as a principal and through its authorization. Raises AWSError."""
+
+    async def __call__(
+        self,
+        principal: Principal,
+        service: str,
+        operation: str,
+        input: Mapping[str, Any],
+        *,
+        account: str,
+        region: str,
+    ) -> dict[str, Any]: ...
 
 
 def arn(service: str, region: str, account: str, resource: str) -> str:

@@ -5,23 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from lambay.aws import Principal
-
-
-class Ask(Protocol):
-    """Any AWS operation, done as a principal and through its authorization; raises AWSError."""
-
-    async def __call__(
-        self,
-        principal: Principal,
-        service: str,
-        operation: str,
-        input: Mapping[str, Any],
-        *,
-        account: str,
-        region: str,
-    ) -> dict[str, Any]: ...
-
 
 class AlarmStates(Protocol):
     """CloudWatch's alarms."""

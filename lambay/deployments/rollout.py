@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from lambay.aws import AWSError, Principal
+from lambay.aws import Ask, AWSError, Principal
 from lambay.clock import Clock
-from lambay.deployments.ports import AlarmStates, Ask
+from lambay.deployments.ports import AlarmStates
 from lambay.deployments.records import (
     AFTER,
     ALLOW,

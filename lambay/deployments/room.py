@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from lambay.aws import Arn, AWSError, Call, Service
+from lambay.aws import Arn, Ask, AWSError, Call, Service
 from lambay.clock import Clock
-from lambay.deployments.ports import Ask, Roles
+from lambay.deployments.ports import Roles
 from lambay.deployments.records import Application, Deployment, DeploymentConfig, DeploymentGroup, Revision
 from lambay.deployments.rollout import Rollouts
 from lambay.pages import paginate

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from lambay.aws import Ask
 from lambay.clock import Clock
 from lambay.deployments.deployment_operations import DeploymentOperations
-from lambay.deployments.ports import AlarmStates, Ask, NoAlarms, Roles
+from lambay.deployments.ports import AlarmStates, NoAlarms, Roles
 from lambay.deployments.records import Application, Deployment, DeploymentConfig, DeploymentGroup, Revision
 from lambay.deployments.rollout import Rollouts
 from lambay.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lambay.fsd import Limits, Mount, Mounted, Report, Stats, Usage
 
@@ -80,18 +80,3 @@ class Network(Protocol):
     ) -> None: ...
 
     async def delete_interface(self, interface: str, *, account: str, region: str) -> None: ...
-
-
-class Neighbours(Protocol):
-    """The services that are not ours, called as boto3 would; raises AWSError with the neighbour's code."""
-
-    async def call(
-        self,
-        service: str,
-        operation: str,
-        input: dict[str, Any],
-        *,
-        account: str,
-        region: str,
-        derived: bool = False,
-    ) -> dict[str, Any]: ...

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lambay.aws import Arn, Call
+from lambay.aws import Arn, Call, Neighbours
 from lambay.clock import Clock
 from lambay.efs.directories import Directories
 from lambay.efs.errors import (
@@ -20,7 +20,7 @@ from lambay.efs.errors import (
     mount_target_not_found,
 )
 from lambay.efs.mount_source import MountSource
-from lambay.efs.ports import FileServer, Neighbours, Network
+from lambay.efs.ports import FileServer, Network
 from lambay.efs.records import (
     AccessPoint,
     AccountPreferences,

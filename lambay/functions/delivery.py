@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.clock import Clock
 from lambay.functions.names import FunctionName
-from lambay.functions.ports import Activity, Neighbours, Uncounted
+from lambay.functions.ports import Activity, Uncounted
 from lambay.functions.records import LATEST, EventInvoke
 from lambay.functions.rendering import iso_timestamp
 from lambay.functions.resources import Resources

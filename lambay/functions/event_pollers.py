@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from lambay.aws import Arn
+from lambay.aws import Arn, Neighbours
 from lambay.clock import Clock
 from lambay.functions.delivery import Delivery
 from lambay.functions.invoking import Invoker
-from lambay.functions.ports import Neighbours
 from lambay.functions.queue_pollers import QueuePoller
 from lambay.functions.records import EventSourceMapping
 from lambay.functions.resources import Resources

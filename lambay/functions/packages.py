@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from lambay.aws import AWSError, Call
+from lambay.aws import AWSError, Call, Neighbours
 from lambay.functions.code import ZIPPED_LIMIT, CodeStore
 from lambay.functions.errors import invalid, too_large
-from lambay.functions.ports import Neighbours
 from lambay.functions.records import Code
 from lambay.functions.resources import Resources
 

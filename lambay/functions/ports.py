@@ -129,23 +129,6 @@ class Uncounted:
         return
 
 
-class Neighbours(Protocol):
-    """The services that are not ours, called as boto3 would."""
-
-    async def call(
-        self,
-        service: str,
-        operation: str,
-        input: dict[str, Any],
-        *,
-        account: str,
-        region: str,
-        derived: bool = False,
-    ) -> dict[str, Any]:
-        """The operation's output. Raises AWSError with the neighbour's code; derived changes are not kept."""
-        ...
-
-
 class Owner(Protocol):
     @property
     def uid(self) -> int: ...

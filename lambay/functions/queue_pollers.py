@@ -16,13 +16,12 @@ from typing import Any
 
 import msgspec
 
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.clock import Clock
 from lambay.functions import lineage
 from lambay.functions.event_filter import matches, parse_pattern
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName
-from lambay.functions.ports import Neighbours
 from lambay.functions.records import EventSourceMapping
 from lambay.functions.resources import Resources
 from lambay.runtime import Invocation, Outcome

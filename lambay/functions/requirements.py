@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.functions.errors import invalid
-from lambay.functions.ports import Access, FileSystems, Neighbours, Network, Subnet
+from lambay.functions.ports import Access, FileSystems, Network, Subnet
 from lambay.functions.records import Configuration, Vpc
 
 _GRANT = "AWSLambda-environment-variables"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lambay.aws import Service
+from lambay.aws import Neighbours, Service
 from lambay.clock import Clock
 from lambay.functions.admission import Admission
 from lambay.functions.code import CodeStore
 from lambay.functions.event_queue import EventQueue
 from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
-from lambay.functions.ports import Access, Neighbours
+from lambay.functions.ports import Access
 from lambay.functions.requirements import Requirements
 from lambay.functions.resources import Resources
 from lambay.functions.runtimes import Runtimes

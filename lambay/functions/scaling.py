@@ -15,10 +15,10 @@ import uuid
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from lambay.aws import AWSError, Call
+from lambay.aws import AWSError, Call, Neighbours
 from lambay.clock import Clock
 from lambay.functions import schedule_expression
 from lambay.functions.records import Provisioned, ScalableTarget, ScalingActivity, ScheduledScaling, Tracking
@@ -35,19 +35,6 @@ _METRIC = "LambdaProvisionedConcurrencyUtilization"
 _NAMESPACE = "lambda"
 
 Provision = Callable[[str, str, str, str, int], Awaitable[None]]
-
-
-class Neighbours(Protocol):
-    async def call(
-        self,
-        service: str,
-        operation: str,
-        input: dict[str, Any],
-        *,
-        account: str,
-        region: str,
-        derived: bool = False,
-    ) -> dict[str, Any]: ...
 
 
 class Scaling:

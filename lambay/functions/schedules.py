@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.clock import Clock
 from lambay.functions import schedule_expression
-from lambay.functions.ports import Neighbours, Trigger
+from lambay.functions.ports import Trigger
 from lambay.functions.records import RuleTarget, ScheduledRule
 from lambay.functions.resources import Resources
 

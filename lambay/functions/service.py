@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lambay.aws import Neighbours
 from lambay.clock import Clock
 from lambay.functions.admission import Admission
 from lambay.functions.aliases import AliasOperations
@@ -27,7 +28,7 @@ from lambay.functions.lifecycle import Lifecycle
 from lambay.functions.locations import Locations
 from lambay.functions.mounting import Everything, Mounting
 from lambay.functions.permissions import PermissionOperations
-from lambay.functions.ports import Access, Activity, FileSystems, Fleet, MountPermits, Neighbours, Network
+from lambay.functions.ports import Access, Activity, FileSystems, Fleet, MountPermits, Network
 from lambay.functions.provisioned import ProvisionedOperations
 from lambay.functions.provisioning import Provisioning
 from lambay.functions.requirements import Requirements

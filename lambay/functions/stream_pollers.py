@@ -17,13 +17,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lambay.aws import AWSError
+from lambay.aws import AWSError, Neighbours
 from lambay.clock import Clock
 from lambay.functions.delivery import Delivery, Ended
 from lambay.functions.event_filter import matches, parse_pattern
 from lambay.functions.invoking import Invoker
 from lambay.functions.names import FunctionName
-from lambay.functions.ports import Neighbours
 from lambay.functions.records import Checkpoint, EventSourceMapping
 from lambay.functions.rendering import iso_timestamp
 from lambay.functions.resources import Resources

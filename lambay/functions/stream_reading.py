@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.functions.errors import invalid
-from lambay.functions.ports import Neighbours
 
 _READ_AT_ONCE = 1000
 

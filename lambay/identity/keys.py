@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.identity.service_access import ServiceAccess
 
 ENABLED = "Enabled"
 MISSING = "missing"
-
-
-class Neighbours(Protocol):
-    async def call(
-        self, service: str, operation: str, input: dict[str, Any], *, account: str, region: str
-    ) -> Mapping[str, Any]: ...
 
 
 class Keys:

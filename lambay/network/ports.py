@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from lambay import aws
 from lambay.neighbours import DerivedInterface
 
 
@@ -16,17 +17,6 @@ class Interfaces(Protocol):
     async def remove(self, interface: str, *, account: str, region: str) -> None: ...
 
 
-class Neighbours(Protocol):
+class Neighbours(aws.Neighbours, Protocol):
     @property
     def interfaces(self) -> Interfaces: ...
-
-    async def call(
-        self,
-        service: str,
-        operation: str,
-        input: dict[str, Any],
-        *,
-        account: str,
-        region: str,
-        derived: bool = False,
-    ) -> dict[str, Any]: ...

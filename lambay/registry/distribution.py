@@ -11,12 +11,12 @@ import re
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from lambay.aws import AWSError, Principal
+from lambay.aws import Ask, AWSError
 from lambay.http import Request, Response
 from lambay.registry.blobs import Blobs, DigestMismatch
 from lambay.registry.tokens import Bearer, Tokens
@@ -35,21 +35,6 @@ _CODES = {
     "AccessDeniedException": (403, "DENIED"),
     "AccessDenied": (403, "DENIED"),
 }
-
-
-class Ask(Protocol):
-    """An AWS operation, done as a principal; raises AWSError."""
-
-    async def __call__(
-        self,
-        principal: Principal,
-        service: str,
-        operation: str,
-        input: Mapping[str, Any],
-        *,
-        account: str,
-        region: str,
-    ) -> dict[str, Any]: ...
 
 
 class Refusal(Exception):

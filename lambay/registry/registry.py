@@ -9,15 +9,15 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import msgspec
 
-from lambay.aws import AWSError, Call, Principal
+from lambay.aws import Ask, AWSError, Call, Neighbours, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.registry.blobs import Blobs
-from lambay.registry.distribution import PREFIX, Ask, Distribution
+from lambay.registry.distribution import PREFIX, Distribution
 from lambay.registry.tokens import Tokens
 
 _ECR_URI = re.compile(
@@ -32,21 +32,6 @@ _MANIFESTS = frozenset(
     }
 )
 _PROCESSORS = {"amd64": "x86_64", "arm64": "arm64"}
-
-
-class Neighbours(Protocol):
-    """ECR's records."""
-
-    async def call(
-        self,
-        service: str,
-        operation: str,
-        input: dict[str, Any],
-        *,
-        account: str,
-        region: str,
-        derived: bool = False,
-    ) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lambay.aws import Arn, AWSError
+from lambay.aws import Arn, AWSError, Neighbours
 from lambay.observe.alarms import messages
-from lambay.observe.alarms.ports import Neighbours
 from lambay.observe.alarms.records import AlarmChange
 
 _log = logging.getLogger("lambay.observe")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
+
+from lambay.aws import Neighbours
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +15,6 @@ class Gateway:
     id: str
     created: float
     deleted: float | None
-
-
-class Neighbours(Protocol):
-    async def call(
-        self, service: str, operation: str, input: dict[str, Any], *, account: str, region: str
-    ) -> dict[str, Any]: ...
 
 
 class NatGateways:
