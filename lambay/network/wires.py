@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import re
 import socket
@@ -63,6 +64,9 @@ class Wires:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambay-network")
         self._edge: Edge | None = None
         self._routers: dict[str, Router] = {}
+        # VPCs that have environments, and those of them whose rules are in force.
+        self._wanted: set[str] = set()
+        self._inhabited: set[str] = set()
         self._router_numbers = addresses.Pool(_MOST_VPCS)
         self._nat_numbers = addresses.Pool(_MOST_VPCS)
         self._doors: dict[str, tuple[Interface, Door]] = {}
@@ -160,7 +164,7 @@ class Wires:
             self._edge.close()
             self._edge = None
 
-    async def place(self, placement: Placement) -> tuple[Topology, Interface]:
+    async def place(self, placement: Placement) -> Interface:
         """The interface that the next environment there is behind. Raises SandboxFailure."""
         groups = tuple(sorted(placement.groups))
 
@@ -186,33 +190,44 @@ class Wires:
             )
         up = [each for each in found if topology.subnets[each.subnet].zone not in self._down] or found
         self._turns[placement] += 1
-        return topology, up[self._turns[placement] % len(up)]
+        return up[self._turns[placement] % len(up)]
 
-    async def router(self, vpc: str, topology: Topology) -> Router:
-        """The VPC's, and those of the VPCs that it has peerings with. Raises OSError."""
+    async def router(self, vpc: str) -> Router:
+        """The VPC's, once its rules are in force. Raises OSError."""
+        if vpc not in self._inhabited:
+            await self._the_edge()
+            async with self._building:
+                if vpc not in self._inhabited:
+                    self._wanted.add(vpc)
+                    try:
+                        await self._apply(self._topology)
+                    except BaseException:
+                        self._wanted.discard(vpc)
+                        raise
+                    self._inhabited.add(vpc)
         router = self._routers.get(vpc)
-        if router is not None:
-            return router
-        edge = await self._the_edge()
-        async with self._building:
-            wanted = [vpc] + [
-                each.other(vpc)
-                for each in topology.peerings.values()
-                if each.state == "active" and vpc in (each.requester, each.accepter)
-            ]
-            for each in wanted:
-                if each in topology.vpcs and each not in self._routers:
-                    await self.in_thread(self._make_router, each, edge)
-            await self._apply(self._topology)
-        return self._routers[vpc]
+        if router is None:
+            raise OSError(errno.ENETUNREACH, f"VPC {vpc} is gone")
+        return router
 
-    def _make_router(self, vpc: str, edge: Edge) -> None:
-        self._routers[vpc] = Router(vpc, self._router_numbers.take(), edge, self._routers)
+    def _make_routers(self, topology: Topology) -> None:
+        """Of the VPCs in use, and of those that they have peerings with by now."""
+        edge = self._edge
+        if edge is None:
+            return
+        reached = {
+            each.other(vpc)
+            for each in topology.peerings.values()
+            if each.state == "active"
+            for vpc in self._wanted & {each.requester, each.accepter}
+        }
+        for vpc in (self._wanted | reached) & topology.vpcs.keys() - self._routers.keys():
+            self._routers[vpc] = Router(vpc, self._router_numbers.take(), edge, self._routers)
 
     async def _apply(self, topology: Topology) -> None:
         async with self._applying:
             self._topology = topology
-            if not self._routers:
+            if not self._wanted:
                 return
             await self._close_doors(topology)
             await self.in_thread(self._apply_rules, topology)
@@ -231,6 +246,9 @@ class Wires:
                 del self._routers[vpc]
                 self._router_numbers.give_back(router.number)
                 self._resolver.forget(vpc)
+                self._wanted.discard(vpc)
+                self._inhabited.discard(vpc)
+        self._make_routers(topology)
         for router in self._routers.values():
             router.apply(topology, self._nat_numbers)
 
@@ -364,8 +382,8 @@ class Link:
                 await self._wires.in_thread(self._edge.join_internet, self._cable)
                 self._joined = True
                 return
-            topology, interface = await self._wires.place(placement)
-            router = await self._wires.router(interface.vpc, topology)
+            interface = await self._wires.place(placement)
+            router = await self._wires.router(interface.vpc)
             await self._wires.in_thread(self._edge.join, self._cable, router.number, interface.address)
             self.interface, self._place, self._joined = interface, (router.number, interface.address), True
             await self._wires.gate(self)

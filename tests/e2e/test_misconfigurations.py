@@ -299,12 +299,14 @@ def test_a_peered_vpc_needs_routes_on_both_sides(deploy: Deployer, vpc: Vpc) -> 
     other = Vpc(deploy, "10.1.0.0/16")
     _, target, access_point = other.file_system()
     ec2 = deploy.ec2
+    function = vpc.function(access_point)
+    # The VPC has environments before it has peers.
+    assert failure(deploy, function)[0] == "EFSMountConnectivityException"
     peering = ec2.create_vpc_peering_connection(VpcId=vpc.id, PeerVpcId=other.id)["VpcPeeringConnection"][
         "VpcPeeringConnectionId"
     ]
     ec2.accept_vpc_peering_connection(VpcPeeringConnectionId=peering)
     other.allow(other.target_group, vpc.function_group)
-    function = vpc.function(access_point)
     code, message = failure(deploy, function)
     assert code == "EFSMountConnectivityException"
     assert f"route table {vpc.table} of subnet {vpc.functions} has no route to 10.1.2." in message
