@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +100,46 @@ def test_the_documents_queries_return_what_the_function_did(lambay: Lambay, func
     assert [float(row["avg_mount_time"]) for row in mounts] == [sum(MOUNTS) / len(MOUNTS)]
     assert {row["error_message"]: int(row["count()"]) for row in errors} == {"denied": 2, "timeout": 1}
     assert reports == [{"n": "1", "size": "512000000"}]
+
+
+TALKER = """
+import os
+import time
+
+def handler(event, context):
+    for number in range(event["lines"]):
+        print("line", number)
+        while not os.path.exists(f"/mnt/efs/heard {number}"):
+            time.sleep(0.01)
+"""
+
+HEARD = """
+def handler(event, context):
+    open(f"/mnt/efs/heard {event}", "x").close()
+"""
+
+
+def test_a_line_is_seen_while_the_function_waits_for_that(lambay: Lambay, deploy: Deployer) -> None:
+    access_point = deploy.access_point(deploy.file_system())
+    talker = deploy.function(TALKER, access_point, Timeout=int(PATIENCE))
+    hearer = deploy.function(HEARD, access_point)
+    logs = lambay.boto("logs")
+    group = f"/aws/lambda/{talker}"
+    following = lambay.follow_logs(talker)
+    assert following.stdout is not None
+    with ThreadPoolExecutor() as pool:
+        invoked = pool.submit(deploy.invoke, talker, {"lines": 5})
+        # Where it failed, nothing more comes.
+        invoked.add_done_callback(lambda _: following.terminate())
+        for number in range(5):
+            # As it comes, and then whoever asks finds it as well.
+            assert any(f"line {number}" in line for line in following.stdout)
+            found = logs.filter_log_events(logGroupName=group, filterPattern=f'"line {number}"')["events"]
+            assert [event["message"].strip() for event in found] == [f"line {number}"]
+            assert not invoked.done()
+            deploy.invoke(hearer, number)
+        invoked.result()
+    following.wait(PATIENCE)
 
 
 def test_embedded_metrics_of_a_function(lambay: Lambay, function: str) -> None:
