@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any
 
 from tests.e2e.arrange import RUNTIME, Lambay, unique
 
 CAPABILITIES = ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+
+_ANSWERING = """
+  Role:
+    Type: AWS::IAM::Role
+    Properties:
+      AssumeRolePolicyDocument:
+        Version: 2012-10-17
+        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: 'sts:AssumeRole'}]
+  Answering:
+    Type: AWS::Lambda::Function
+    Properties:
+      Runtime: RUNTIME
+      Handler: index.handler
+      Timeout: 20
+      Role: !GetAtt Role.Arn
+      Code:
+        ZipFile: |
+"""
+
+
+def answering(code: str) -> str:
+    """The resources `Role` and `Answering`: a function for custom resources."""
+    return _ANSWERING + textwrap.indent(textwrap.dedent(code).strip("\n"), " " * 10) + "\n"
 
 
 class Cloud:

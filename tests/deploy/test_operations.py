@@ -7,7 +7,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.deploy.arrange import CAPABILITIES, Cloud, unique
+from tests.deploy.arrange import CAPABILITIES, Cloud, answering, unique
 from tests.deploy.test_stacks import QUEUE, message
 
 FILES = """
@@ -142,28 +142,13 @@ Resources:
 
 STUBBORN = """
 Parameters: {Fail: {Type: String, Default: Update}, Retention: {Type: Number, Default: 7}}
-Resources:
-  Role:
-    Type: AWS::IAM::Role
-    Properties:
-      AssumeRolePolicyDocument:
-        Version: 2012-10-17
-        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: 'sts:AssumeRole'}]
-  Answering:
-    Type: AWS::Lambda::Function
-    Properties:
-      Runtime: RUNTIME
-      Handler: index.handler
-      Timeout: 20
-      Role: !GetAtt Role.Arn
-      Code:
-        ZipFile: |
-          import cfnresponse, json
-          def handler(event, context):
-              event = json.loads(event['Records'][0]['Sns']['Message']) if 'Records' in event else event
-              good = event['ResourceProperties'].get('Fail') != event['RequestType']
-              cfnresponse.send(event, context, cfnresponse.SUCCESS if good else cfnresponse.FAILED, {}, 'thing')
-"""
+Resources:""" + answering("""
+    import cfnresponse, json
+    def handler(event, context):
+        event = json.loads(event['Records'][0]['Sns']['Message']) if 'Records' in event else event
+        good = event['ResourceProperties'].get('Fail') != event['RequestType']
+        cfnresponse.send(event, context, cfnresponse.SUCCESS if good else cfnresponse.FAILED, {}, 'thing')
+""")
 THING = """
   Thing: {Type: Custom::Thing, Properties: {ServiceToken: !GetAtt Answering.Arn, Fail: !Ref Fail}}
   Group: {Type: AWS::Logs::LogGroup, DependsOn: Thing, Properties: {RetentionInDays: !Ref Retention}}

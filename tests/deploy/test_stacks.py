@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.deploy.arrange import CAPABILITIES, Cloud, unique
+from tests.deploy.arrange import CAPABILITIES, Cloud, answering, unique
 
 QUEUE = """
 Parameters: {Delay: {Type: Number, Default: '5'}}
@@ -256,29 +256,14 @@ Outputs: {{Arn: {{Value: !GetAtt Inner.Outputs.Arn}}}}
     assert cloud.ended(inner["StackId"])["StackStatus"] == "DELETE_COMPLETE"
 
 
-FUNCTION = """
-  Role:
-    Type: AWS::IAM::Role
-    Properties:
-      AssumeRolePolicyDocument:
-        Version: 2012-10-17
-        Statement: [{Effect: Allow, Principal: {Service: lambda.amazonaws.com}, Action: 'sts:AssumeRole'}]
-  Answering:
-    Type: AWS::Lambda::Function
-    Properties:
-      Runtime: RUNTIME
-      Handler: index.handler
-      Timeout: 20
-      Role: !GetAtt Role.Arn
-      Code:
-        ZipFile: |
-          import cfnresponse
-          def handler(event, context):
-              properties = event['ResourceProperties']
-              good = properties.get('Fail') != event['RequestType']
-              cfnresponse.send(event, context, cfnresponse.SUCCESS if good else cfnresponse.FAILED,
-                               {'Answer': properties['Number'] + event['RequestType']}, 'thing-' + properties['Number'])
-"""
+FUNCTION = answering("""
+    import cfnresponse
+    def handler(event, context):
+        properties = event['ResourceProperties']
+        good = properties.get('Fail') != event['RequestType']
+        cfnresponse.send(event, context, cfnresponse.SUCCESS if good else cfnresponse.FAILED,
+                         {'Answer': properties['Number'] + event['RequestType']}, 'thing-' + properties['Number'])
+""")
 
 
 def test_a_function_makes_a_custom_resource(cloud: Cloud) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from lambay.deploy.types.base import (
     At,
@@ -91,50 +92,48 @@ class LogStream(ResourceType):
         return [properties.get("LogStreamName") or at.name(512)]
 
 
-class MetricFilter(ResourceType):
-    name = "AWS::Logs::MetricFilter"
+class Filter(ResourceType):
+    """What is put on a log group under a name of its own: `Put…`, again to change it, and `Delete…`."""
+
+    kind: ClassVar[str]
 
     async def create(self, at: At, properties: Properties) -> Made:
         name = properties.get("FilterName") or at.name(512)
-        await self._put(at, name, properties)
-        return Made(name)
+        return await self._put(at, name, properties)
 
     async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
-        await self._put(at, id, properties)
-        return Made(id)
+        return await self._put(at, id, properties)
 
-    async def _put(self, at: At, name: str, properties: Properties) -> None:
-        given = lowered({key: item for key, item in properties.items() if key != "FilterName"})
+    async def _put(self, at: At, name: str, properties: Properties) -> Made:
+        await at.call("logs", f"Put{self.kind}", **self.input(properties) | {"filterName": name})
+        return Made(name)
+
+    def input(self, properties: Properties) -> dict[str, Any]:
+        """The `Put…` input of the type's properties."""
+        given: dict[str, Any] = lowered(dict(properties))
+        return given
+
+    async def delete(self, at: At, id: str, properties: Properties) -> None:
+        group = properties["LogGroupName"]
+        await gone(at.call("logs", f"Delete{self.kind}", logGroupName=group, filterName=id))
+
+
+class MetricFilter(Filter):
+    name = "AWS::Logs::MetricFilter"
+    kind = "MetricFilter"
+
+    def input(self, properties: Properties) -> dict[str, Any]:
+        given = super().input(properties)
         for transformation in given.get("metricTransformations", []):
             dimensions = transformation.get("dimensions")
             if isinstance(dimensions, list):
                 transformation["dimensions"] = {item["key"]: item["value"] for item in dimensions}
-        await at.call("logs", "PutMetricFilter", filterName=name, **given)
-
-    async def delete(self, at: At, id: str, properties: Properties) -> None:
-        group = properties["LogGroupName"]
-        await gone(at.call("logs", "DeleteMetricFilter", logGroupName=group, filterName=id))
+        return given
 
 
-class SubscriptionFilter(ResourceType):
+class SubscriptionFilter(Filter):
     name = "AWS::Logs::SubscriptionFilter"
-
-    async def create(self, at: At, properties: Properties) -> Made:
-        name = properties.get("FilterName") or at.name(512)
-        await self._put(at, name, properties)
-        return Made(name)
-
-    async def update(self, at: At, id: str, properties: Properties, before: Properties) -> Made:
-        await self._put(at, id, properties)
-        return Made(id)
-
-    async def _put(self, at: At, name: str, properties: Properties) -> None:
-        given = lowered({key: item for key, item in properties.items() if key != "FilterName"})
-        await at.call("logs", "PutSubscriptionFilter", filterName=name, **given)
-
-    async def delete(self, at: At, id: str, properties: Properties) -> None:
-        group = properties["LogGroupName"]
-        await gone(at.call("logs", "DeleteSubscriptionFilter", logGroupName=group, filterName=id))
+    kind = "SubscriptionFilter"
 
 
 class QueryDefinition(ResourceType):
