@@ -40,6 +40,19 @@ async def test_an_error_of_a_neighbour_is_raised_with_its_code_and_status(tmp_pa
         assert "subnet-0" in error.message
 
 
+@pytest.mark.parametrize("member", ["GroupIds", "GroupNames"])
+async def test_a_security_group_that_does_not_exist_is_named(tmp_path: Path, member: str) -> None:
+    async with opened(tmp_path) as neighbours:
+        groups = (await neighbours.call("ec2", "DescribeSecurityGroups", {}, **HERE))["SecurityGroups"]
+        known = groups[0][member.removesuffix("s")]
+        asked = {member: [known, "sg-00000000"]}
+        error = await refused(neighbours.call("ec2", "DescribeSecurityGroups", asked, **HERE))
+        assert (error.code, error.message) == (
+            "InvalidGroup.NotFound",
+            "The security group 'sg-00000000' does not exist",
+        )
+
+
 async def test_accounts_and_regions_are_apart(tmp_path: Path) -> None:
     async with opened(tmp_path) as neighbours:
         one, other = connect(neighbours, "sqs"), connect(neighbours, "sqs", account="444455556666")
