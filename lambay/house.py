@@ -42,7 +42,7 @@ from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
 from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network, Wires
-from lambay.nfs import Exports, VpcClients
+from lambay.nfs import Exports, Visits, VpcClients, identities
 from lambay.observe import (
     AlarmActions,
     Alarms,
@@ -66,7 +66,7 @@ from lambay.runtime import ENDPOINT_PORT, Credentials, EnvironmentSpec, LocalFle
 from lambay.settings import Settings
 from lambay.store import Store
 from lambay.timekeeping import Timekeeping
-from lambay.tls import certificate_files, server_context
+from lambay.tls import server_context
 
 if TYPE_CHECKING:
     from lambay.observe.tracing import Traces
@@ -101,13 +101,17 @@ class House:
         self.file_systems = FileSystems(
             self.store, self.fsd, self.network, self.neighbours, settings, self.clock
         )
+        visits = Visits(self.file_systems, self.fsd, self.identity.permissions, self.identity, self.clock)
+        self.fsd.on_death(lambda mounts: visits.forget())
         self.exports = Exports(
             self.file_systems,
             self.fsd,
             self.identity.permissions,
             settings.nfs_listen,
-            lambda: certificate_files(settings),
+            visits,
+            lambda: identities(settings),
         )
+        self.neighbours.on_change("iam", lambda account, region: self.exports.changed())
         self.wires = Wires(settings, self.network.topologies, VpcClients(self.exports, self.fsd))
         self.fleet = LocalFleet(
             settings,

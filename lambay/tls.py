@@ -60,8 +60,8 @@ def generated(directory: Path, host: str) -> tuple[Path, Path]:
     if not _serves(certificate, host) or not key.exists():
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         made, private = _make(host)
-        _write(key, private, 0o600)
-        _write(certificate, made, 0o644)
+        write_whole(key, private, 0o600)
+        write_whole(certificate, made, 0o644)
     return certificate, key
 
 
@@ -72,7 +72,7 @@ def _serves(path: Path, host: str) -> bool:
     except (OSError, ValueError, x509.ExtensionNotFound):
         return False
     lasts = certificate.not_valid_after_utc > datetime.now(UTC) + _RENEWED_BEFORE
-    return lasts and all(name in names for name in _names(host))
+    return lasts and all(name in names for name in names_of(host))
 
 
 def _make(host: str) -> tuple[bytes, bytes]:
@@ -100,7 +100,7 @@ def _make(host: str) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.SubjectAlternativeName(_names(host)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names_of(host)), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -117,7 +117,7 @@ def _make(host: str) -> tuple[bytes, bytes]:
     )
 
 
-def _names(host: str) -> list[x509.GeneralName]:
+def names_of(host: str) -> list[x509.GeneralName]:
     """Loopback and this machine by name, and the address that is listened on."""
     addresses = {"127.0.0.1", "::1"}
     names = {"localhost", socket.gethostname()}
@@ -147,7 +147,7 @@ def _own_addresses(names: set[str]) -> set[str]:
     return found
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def write_whole(path: Path, content: bytes, mode: int) -> None:
     """Whole or not at all, and never readable by others on the way."""
     beside = path.with_suffix(".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)

@@ -9,13 +9,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::Deserialize;
 use serde_json::{json, Value};
 
-use crate::nfs::control::{Guest, Listen, ListenerName, Offer, Withdrawal};
+use crate::nfs::control::{Guest, Identities, Listen, ListenerName, Offer, Questions, Withdrawal};
+use crate::nfs::visit::{Answer, Line};
 use crate::server::{Failure, LimitVolume, MountRequest, OpenVolume, Permit, Server, Way};
 use crate::sys::event::EventFd;
 use crate::sys::socket;
@@ -146,6 +148,7 @@ pub fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) 
     };
     let writer = Arc::new(Mutex::new(writer));
     let mut reader = BufReader::new(Receiver::new(stream));
+    let mut unanswered = Unanswered(None);
     loop {
         let mut line = Vec::new();
         let mut limited = std::io::Read::take(&mut reader, LONGEST_LINE);
@@ -181,6 +184,13 @@ pub fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) 
             if let Err(error) = spawned {
                 tracing::error!(%error, "a control request could not be served");
             }
+        } else if op == "nfs.questions" {
+            let id = request.get("id").cloned().unwrap_or(Value::Null);
+            let asking =
+                arguments::<Questions>(&request).and_then(|request| server.nfs_questions(&request));
+            let questions = asking.map(|questions| ask(questions, Arc::clone(&writer)));
+            unanswered.0 = Some(server);
+            send(&writer, &answer(&id, questions.map(|()| json!({}))));
         } else {
             let ends = op == "shutdown";
             let socket = reader.get_mut().descriptors.pop();
@@ -189,6 +199,31 @@ pub fn converse(stream: UnixStream, server: &Arc<Server>, ending: &Arc<Ending>) 
                 ending.request();
             }
         }
+    }
+}
+
+/// Questions about clients have nobody to answer them once the connection is over that they were to go over.
+struct Unanswered<'a>(Option<&'a Server>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(server) = self.0 {
+            server.nfs_no_answers();
+        }
+    }
+}
+
+/// Sends questions as they come up, so that no client's thread waits for who reads them.
+fn ask(questions: mpsc::Receiver<Line>, writer: Arc<Mutex<UnixStream>>) {
+    let spawned = std::thread::Builder::new()
+        .name("nfs-questions".to_owned())
+        .spawn(move || {
+            for question in questions {
+                send(&writer, &json!(question));
+            }
+        });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "clients' certificates cannot be asked about");
     }
 }
 
@@ -261,6 +296,8 @@ fn act(
         "nfs.export" => server.nfs_export(&arguments::<Offer>(request)?),
         "nfs.unexport" => Ok(server.nfs_unexport(&arguments::<Withdrawal>(request)?)),
         "nfs.listen" => server.nfs_listen(&arguments::<Listen>(request)?, socket),
+        "nfs.tls" => server.nfs_tls(&arguments::<Identities>(request)?),
+        "nfs.answer" => Ok(server.nfs_answer(&arguments::<Answer>(request)?)),
         "nfs.serve" => server.nfs_serve(&arguments::<Guest>(request)?, socket),
         "nfs.close" => Ok(server.nfs_close(&arguments::<ListenerName>(request)?)),
         // The end follows the answer.

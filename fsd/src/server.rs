@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use crate::identity::NOBODY;
 use crate::inode::DescriptorCache;
 use crate::later::Later;
 use crate::mount::Mount;
-use crate::nfs::control::{Doorway, Guest, Listen, ListenerName, Offer, Withdrawal};
+use crate::nfs::control::{
+    Doorway, Guest, Identities, Listen, ListenerName, Offer, Questions, Withdrawal,
+};
+use crate::nfs::visit::{Answer, Line};
 use crate::pacing;
 use crate::requests::{identity, plain};
 pub use crate::requests::{
@@ -266,6 +270,27 @@ impl Server {
             .nfs
             .serve(request, connected, &self.later, &self.descriptors);
         serving.map_err(Failure::Invalid)
+    }
+
+    pub fn nfs_tls(&self, request: &Identities) -> Result<Value, Failure> {
+        plain("state", &request.state)?;
+        let identified = self.nfs.identify(request, &self.later, &self.descriptors);
+        identified.map_err(Failure::Invalid)
+    }
+
+    /// Who is asked about clients' certificates receives these.
+    pub fn nfs_questions(&self, request: &Questions) -> Result<Receiver<Line>, Failure> {
+        plain("state", &request.state)?;
+        let asking = self.nfs.questions(request, &self.later, &self.descriptors);
+        asking.map_err(Failure::Invalid)
+    }
+
+    pub fn nfs_no_answers(&self) {
+        self.nfs.no_answers();
+    }
+
+    pub fn nfs_answer(&self, request: &Answer) -> Value {
+        self.nfs.answer(request)
     }
 
     pub fn nfs_close(&self, request: &ListenerName) -> Value {

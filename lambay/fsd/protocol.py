@@ -100,11 +100,49 @@ class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NfsTls(msgspec.Struct, frozen=True):
-    """Certificate chain and key, PEM. `first`: connections begin with TLS; else clients ask for it (RFC 9289)."""
+    """Certificate chain and key, PEM."""
 
     certificate: str
     key: str
-    first: bool = False
+
+
+class NfsQuestion(msgspec.Struct, frozen=True, tag_field="line", tag="question"):
+    """A client that began with TLS shows a certificate, and waits.
+
+    `export` is the root of its connection so far, None for the directory of all exports. `peer` is its address,
+    `certificate` DER in hexadecimal digits.
+    """
+
+    visit: int
+    export: str | None
+    peer: str
+    certificate: str
+
+
+class NfsVisitEnded(msgspec.Struct, frozen=True, tag_field="line", tag="ended"):
+    """The connection of the question that had this number is gone."""
+
+    ended: int
+
+
+class NfsAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a client is, or a later change of what it may do.
+
+    `root` is the export that its connection has as root from then on, None for the one so far. Connections of one
+    `realm` share clients and sessions; without one, those of one root do. `permissions` replace those of exports;
+    None leaves them in force.
+    """
+
+    visit: int
+    root: str | None = None
+    realm: str | None = None
+    permissions: Permissions | None = None
+
+
+class NfsKnown(msgspec.Struct, frozen=True):
+    """Whether a connection that was answered about is there."""
+
+    known: bool
 
 
 class Mounted(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ import msgspec
 
 from lambay.fsd.connection import Connection, FsdError
 from lambay.fsd.fuse_mounts import abort_mounts, end_mounts
-from lambay.fsd.nfs import NfsDoor
+from lambay.fsd.nfs import NfsDoor, OnLine
 from lambay.fsd.process import end_earlier, forward_log, forward_output, kill, until_serving
 from lambay.fsd.protocol import (
     Hello,
@@ -26,7 +26,9 @@ from lambay.fsd.protocol import (
     Limits,
     Mount,
     Mounted,
+    NfsAnswer,
     NfsExport,
+    NfsKnown,
     NfsTls,
     Permissions,
     Report,
@@ -233,7 +235,6 @@ class Fsd:
         listening: socket.socket,
         *,
         export: str | None = None,
-        tls: NfsTls | None = None,
     ) -> None:
         """Serve NFS on a bound, listening socket, of any network namespace; it is fsd's and ours from now on.
 
@@ -242,7 +243,28 @@ class Fsd:
         """
         if not self._up.is_set():
             await self._wait_until_up("nfs.listen")
-        await self._nfs.listen(listener, listening, export, tls)
+        await self._nfs.listen(listener, listening, export)
+
+    async def nfs_tls(self, identities: Sequence[NfsTls]) -> None:
+        """Let clients of connections made from now on have TLS, over restarts of fsd.
+
+        Clients are shown the identity that has the name they ask for; where none has, the first if they ask for TLS
+        (RFC 9289), the last if they begin with it.
+        """
+        await self._ask("nfs.tls", self._nfs.identify(identities), dict)
+
+    async def nfs_questions(self, on_line: OnLine) -> None:
+        """Have `on_line` called, in the event loop, when a client shows a certificate, which `nfs_answer` answers.
+
+        Over restarts of fsd; those who waited for an answer then come again.
+        """
+        if not self._up.is_set():
+            await self._wait_until_up("nfs.questions")
+        await self._nfs.ask(on_line)
+
+    async def nfs_answer(self, answer: NfsAnswer) -> bool:
+        """Say who a client is, or what it may do from now on; False where it is gone."""
+        return (await self._call("nfs.answer", msgspec.to_builtins(answer), NfsKnown)).known
 
     async def nfs_serve(self, connected: socket.socket, *, export: str) -> None:
         """Speak NFS on a connection that is accepted already, with `export` as its root.

@@ -13,7 +13,7 @@ import msgspec
 from lambay.aws import AWSError, Call, Principal, arn
 from lambay.clock import Clock
 from lambay.http import Request
-from lambay.identity import refusals, sigv2, sigv4
+from lambay.identity import connections, refusals, sigv2, sigv4
 from lambay.identity.anonymous import ANONYMOUS_OPERATIONS
 from lambay.identity.chunks import (
     SIGNED_CHUNKS,
@@ -113,6 +113,20 @@ class Identity:
         key = await self._key(signature.access_key_id, signature.session_token, kind)
         await self._check_signature(signature, request, kind, key.secret)
         return self._principal(key, kind)
+
+    async def authenticate_connection(
+        self, connection: connections.ConnectionSignature, region: str
+    ) -> Principal:
+        """Who connects to a file system of that Region.
+
+        Raises AWSError: unknown or inactive key, expired session, wrong signature, one of another day.
+        """
+        signature = connection.in_region(region)
+        self._check_time(signature, "rest-json")
+        key = await self._key(connection.access_key_id, connection.session_token, "rest-json")
+        if not connections.holds(connection, signature, self._verifier.signing_key(key.secret, signature)):
+            raise refusals.connection_mismatch()
+        return self._principal(key, "rest-json")
 
     async def authorize(
         self,

@@ -148,6 +148,11 @@ def mismatch(kind: Dialect, fault: sigv4.Mismatch) -> AWSError:
     )
 
 
+def connection_mismatch() -> AWSError:
+    """`mismatch` for the signature in a client's certificate."""
+    return _bad_signature("rest-json", _MISMATCH)
+
+
 def legacy_mismatch(signature: sigv2.LegacySignature, to_sign: str) -> AWSError:
     """`mismatch` for Signature Version 2."""
     return _s3_mismatch(signature.access_key_id, signature.signature, to_sign)

@@ -1,9 +1,9 @@
 """Keeps what fsd offers by NFS as EFS's records and file system policies have it.
 
 Every file system is offered as `fs-…` and every access point, with its root and its identity, as `fsap-…`. A
-client is the anonymous principal: the file system policy decides what it may do, and without a
-policy it may do everything. Who comes by a mount target has the file system as `fs-…@vpc-…`, which nobody else
-reaches: for him `aws:SourceVpc` is the mount target's VPC.
+client is the anonymous principal unless it shows a certificate (see `visits`): the file system policy decides what it
+may do, and without a policy it may do everything. Who comes by a mount target has the file system as `fs-…@vpc-…`,
+which nobody else reaches: for him `aws:SourceVpc` is the mount target's VPC.
 """
 
 from __future__ import annotations
@@ -13,81 +13,24 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
-from lambay.aws import Principal
-from lambay.fsd import Create, FsdError, NfsExport, NfsTls, Permissions, PosixIdentity
+from lambay.fsd import FsdError, NfsExport, NfsTls
+from lambay.nfs.policies import ANONYMOUS, Deciding, Source, permissions
+from lambay.nfs.visits import Visits
 
 _log = logging.getLogger("lambay.nfs")
 
 OUTSIDE = "outside"
-ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
 _BACKLOG = 512
 # Tries again what fsd did not take; policies may be about the time as well.
 _AGAIN_SECONDS = 5.0
 _SETTLED_SECONDS = 15.0
 
 
-class MountTarget(Protocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def vpc(self) -> str: ...
-
-
-class Source(Protocol):
-    """A mount source of EFS."""
-
-    @property
-    def volume(self) -> str: ...
-    @property
-    def file_system(self) -> str: ...
-    @property
-    def file_system_arn(self) -> str: ...
-    @property
-    def file_system_policy(self) -> str | None: ...
-    @property
-    def access_point(self) -> str | None: ...
-    @property
-    def access_point_arn(self) -> str | None: ...
-    @property
-    def root(self) -> str: ...
-    @property
-    def create(self) -> Create | None: ...
-    @property
-    def posix(self) -> PosixIdentity | None: ...
-    @property
-    def read_only(self) -> bool: ...
-    @property
-    def mount_targets(self) -> Mapping[str, MountTarget]: ...
-
-
 class Sources(Protocol):
     def mountable(self) -> Sequence[Source]: ...
     def on_change(self, listener: Callable[[], None]) -> None: ...
-
-
-class Decision(Protocol):
-    @property
-    def client_mount(self) -> bool: ...
-    @property
-    def client_write(self) -> bool: ...
-    @property
-    def client_root_access(self) -> bool: ...
-
-
-class Deciding(Protocol):
-    async def may_mount(
-        self,
-        principal: Principal,
-        file_system_arn: str,
-        file_system_policy: str | None,
-        *,
-        access_point_arn: str | None = None,
-        secure_transport: bool,
-        keys: Mapping[str, str | None] | None = None,
-    ) -> Decision: ...
 
 
 class FileServer(Protocol):
@@ -99,15 +42,15 @@ class FileServer(Protocol):
         listening: socket.socket,
         *,
         export: str | None = None,
-        tls: NfsTls | None = None,
     ) -> None: ...
+    async def nfs_tls(self, identities: Sequence[NfsTls]) -> None: ...
     async def nfs_close(self, listener: str) -> None: ...
 
 
 class Exports:
     """`address` is "ADDRESS:PORT", or "off" for no socket of our own; who has others calls `offer`.
 
-    With `certificate` (chain and key, PEM files) clients of our socket may have TLS (`xprtsec=tls`).
+    `identities` are who the server is to clients that want TLS.
     """
 
     def __init__(
@@ -116,13 +59,16 @@ class Exports:
         fsd: FileServer,
         deciding: Deciding,
         address: str,
-        certificate: Callable[[], tuple[Path, Path] | None] = lambda: None,
+        visits: Visits,
+        identities: Callable[[], Sequence[NfsTls]] = tuple,
     ) -> None:
         self._sources = sources
         self._fsd = fsd
         self._deciding = deciding
         self._address = address
-        self._certificate = certificate
+        self._identities = identities
+        self._visits = visits
+        self._encrypted = False
         self._offered: dict[str, NfsExport] = {}
         self._visited: set[str] = set()
         self._changed = asyncio.Event()
@@ -140,6 +86,7 @@ class Exports:
         """Offer everything, then listen. Raises OSError naming the address, FsdError."""
         if self._address == "off":
             return
+        await self._encrypt()
         self.offer()
         # A file system that cannot be offered keeps nobody from the others.
         with contextlib.suppress(TimeoutError):
@@ -147,19 +94,22 @@ class Exports:
                 await self.settled()
         listening = bound(self._address)
         try:
-            await self._fsd.nfs_listen(OUTSIDE, listening, tls=self._tls())
+            await self._fsd.nfs_listen(OUTSIDE, listening)
         except BaseException:
             listening.close()
             raise
         self.port = listening.getsockname()[1]
         _log.info("NFS on %s", self._address)
 
-    def _tls(self) -> NfsTls | None:
-        files = self._certificate()
-        if files is None:
-            return None
-        certificate, key = files
-        return NfsTls(certificate.read_text(), key.read_text())
+    async def _encrypt(self) -> None:
+        """Once, before the first client can come."""
+        if self._encrypted:
+            return
+        self._encrypted = True
+        identities = await asyncio.to_thread(self._identities)
+        if identities:
+            await self._fsd.nfs_tls(identities)
+        await self._visits.start()
 
     @property
     def address(self) -> str | None:
@@ -190,6 +140,7 @@ class Exports:
         if found[1] not in self._visited:
             self._visited.add(found[1])
             self.changed()
+        await self._encrypt()
         if self._keeping is None:
             self.offer()
         with contextlib.suppress(TimeoutError):
@@ -214,7 +165,7 @@ class Exports:
     async def _keep(self) -> None:
         while True:
             # Some policies know the hour; nobody tells when it strikes.
-            timed = any(
+            timed = self._visits.standing or any(
                 "Condition" in (source.file_system_policy or "") for source in self._sources.mountable()
             )
             waiting = _AGAIN_SECONDS if timed else None
@@ -247,6 +198,7 @@ class Exports:
         for name, export in wanted.items():
             if self._offered.get(name) != export:
                 await self._offer(export)
+        await self._visits.reconsider()
 
     async def _offer(self, export: NfsExport) -> None:
         try:
@@ -261,6 +213,7 @@ class Exports:
 
     async def _export(self, source: Source, vpc: str) -> NfsExport:
         """As it is offered outside, or for the mount targets in a VPC."""
+        keys = {"aws:SourceVpc": vpc or None}
         return NfsExport(
             export=_inside(source.file_system, vpc) if vpc else source.access_point or source.file_system,
             listed=not vpc,
@@ -268,25 +221,8 @@ class Exports:
             root=source.root,
             create=source.create,
             posix=source.posix,
-            permissions=await self._permissions(source, vpc, secure=False),
-            secure_permissions=await self._permissions(source, vpc, secure=True),
-        )
-
-    async def _permissions(self, source: Source, vpc: str, *, secure: bool) -> Permissions:
-        if source.file_system_policy is None:
-            return Permissions(read_only=source.read_only)
-        decision = await self._deciding.may_mount(
-            ANONYMOUS,
-            source.file_system_arn,
-            source.file_system_policy,
-            access_point_arn=source.access_point_arn,
-            secure_transport=secure,
-            keys={"aws:SourceVpc": vpc or None},
-        )
-        return Permissions(
-            read_only=source.read_only or not decision.client_write,
-            root_squash=not decision.client_root_access,
-            denied=not decision.client_mount,
+            permissions=await permissions(self._deciding, ANONYMOUS, source, keys, secure=False),
+            secure_permissions=await permissions(self._deciding, ANONYMOUS, source, keys, secure=True),
         )
 
 

@@ -28,7 +28,7 @@ class Door:
         self.directory = directory
         self.backing = directory / "file-systems" / "fs-1"
         self.backing.mkdir(parents=True)
-        self.pseudo, self.alone, self.wrapped = _listening(), _listening(), _listening()
+        self.pseudo, self.alone = _listening(), _listening()
         certificate, key = generated(directory / "tls", "localhost")
         self.identity = {"certificate": certificate.read_text(), "key": key.read_text()}
         self.port: int = self.pseudo.getsockname()[1]
@@ -58,9 +58,9 @@ class Door:
             create={"uid": 1000, "gid": 1000, "mode": 0o750},
             posix={"uid": 1000, "gid": 1000, "gids": []},
         )
-        self.listen("outside", self.pseudo, None, self.identity)
+        self.call("nfs.tls", state=self.state, identities=[self.identity])
+        self.listen("outside", self.pseudo, None)
         self.listen("target", self.alone, "fs-1")
-        self.listen("wrapped", self.wrapped, None, {**self.identity, "first": True})
 
     def call(self, operation: str, descriptor: int | None = None, **fields: Any) -> dict[str, Any]:
         line = json.dumps({"id": 1, "op": operation, **fields}).encode() + b"\n"
@@ -79,10 +79,8 @@ class Door:
     def export(self, name: str, **fields: Any) -> None:
         self.call("nfs.export", state=self.state, export=name, volume="fs-1", **fields)
 
-    def listen(
-        self, name: str, listening: socket.socket, export: str | None, tls: dict[str, Any] | None = None
-    ) -> None:
-        self.call("nfs.listen", listening.fileno(), state=self.state, listener=name, export=export, tls=tls)
+    def listen(self, name: str, listening: socket.socket, export: str | None) -> None:
+        self.call("nfs.listen", listening.fileno(), state=self.state, listener=name, export=export)
 
     def kill(self) -> None:
         """As nobody can prevent; then begin again."""
@@ -95,7 +93,7 @@ class Door:
     def stop(self) -> None:
         self.call("shutdown")
         assert self.process.wait(DEADLINE) == 0, (self.directory / "log").read_text()
-        for listening in (self.pseudo, self.alone, self.wrapped):
+        for listening in (self.pseudo, self.alone):
             listening.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -33,7 +34,7 @@ def test_tls_starts_when_the_client_asks(connect: Connect, trusting: ssl.SSLCont
 
 
 def test_tls_from_the_first_byte(door: Door, connect: Connect, trusting: ssl.SSLContext) -> None:
-    connection = connect(port=door.wrapped.getsockname()[1])
+    connection = connect()
     connection.wrap(trusting)
     client = Client(connection, ("fs-1",))
     handle, state = client.open("wrapped")
@@ -58,17 +59,34 @@ def test_many_requests_at_once_over_tls(connect: Connect, trusting: ssl.SSLConte
     assert {len(answer) for answer in answers} == {len(answers[0])}
 
 
-def test_a_socket_without_a_certificate_says_so(
-    door: Door, connect: Connect, trusting: ssl.SSLContext
-) -> None:
+def test_tls_does_not_start_twice(connect: Connect, trusting: ssl.SSLContext) -> None:
+    connection = connect()
+    connection.wrap(trusting)
     with pytest.raises(Denied):
-        connect(port=door.alone.getsockname()[1]).start_tls(trusting)
+        connection.start_tls(trusting)
 
 
-def test_no_tls_where_it_is_due_is_no_connection(door: Door, connect: Connect) -> None:
-    connection = connect(port=door.wrapped.getsockname()[1])
-    with pytest.raises((EOFError, ConnectionError)):
-        connection.call(0, b"")
+def test_a_handshake_that_comes_byte_by_byte(door: Door, connect: Connect, trusting: ssl.SSLContext) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    bare = connect().socket
+    bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            for byte in outgoing.read():
+                bare.send(bytes([byte]))
+            incoming.write(bare.recv(65_536))
+    assert tls.version() == "TLSv1.3"
+
+
+def test_what_is_no_handshake_ends(connect: Connect) -> None:
+    bare = connect().socket
+    bare.sendall(b"\x16\x03\x01\x00\x05hello")
+    while bare.recv(65_536):
+        pass
 
 
 def test_a_policy_can_demand_it(door: Door, connect: Connect, trusting: ssl.SSLContext) -> None:

@@ -238,9 +238,9 @@ class Connection:
         assert (answer.u32(), answer.opaque(), answer.u32()) == (0, b"STARTTLS", 0)
         return self.wrap(context)
 
-    def wrap(self, context: ssl.SSLContext) -> str | None:
+    def wrap(self, context: ssl.SSLContext, server: str = "localhost") -> str | None:
         """TLS at once, as EFS's mount helper has it."""
-        secured = context.wrap_socket(self.socket, server_hostname="localhost")
+        secured = context.wrap_socket(self.socket, server_hostname=server)
         self.socket = secured
         return secured.selected_alpn_protocol()
 

@@ -10,6 +10,7 @@ use super::handle::{Meaning, WireHandle};
 use super::operation::{number, Operation, StateId, ILLEGAL, LONGEST_OPAQUE};
 use super::rpc::{self, Accepted, Credentials};
 use super::status::Status;
+use super::visit::Visit;
 use super::xdr::{Decoder, Encoder, Malformed};
 use crate::identity::Identity;
 use crate::inode::Key;
@@ -387,7 +388,8 @@ impl Compound<'_> {
 
     /// What this client may do, whatever POSIX says.
     pub fn permissions(&self, export: &Export) -> Permissions {
-        export.permissions(self.connection.is_secure())
+        let own = self.connection.visit().and_then(Visit::permissions);
+        own.unwrap_or_else(|| export.permissions(self.connection.is_secure()))
     }
 
     pub fn identity(&self, export: &Export) -> Identity {
@@ -526,6 +528,10 @@ impl Compound<'_> {
     }
 
     fn put_root(&mut self) -> Result<(), Status> {
+        let own = self.connection.visit().and_then(Visit::permissions);
+        if own.is_some_and(|permissions| permissions.denied) {
+            return Err(Status::ACCESS);
+        }
         let place = match self.connection.only_export() {
             None => Place::PseudoRoot,
             Some(tag) => {

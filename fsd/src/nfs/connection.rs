@@ -5,14 +5,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustls::ServerConnection;
 
 use super::export::{Export, Node};
 use super::rpc::{Oversized, Records};
 use super::status::Status;
-use super::tls::Tls;
+use super::tls::{Tls, HANDSHAKE};
+use super::visit::Visit;
 use crate::meter::{Class, Meter};
 use crate::sys::event::Epoll;
 use crate::sys::file;
@@ -64,6 +65,8 @@ struct Output {
 struct Interest {
     /// No more requests are read for now.
     paused: bool,
+    /// Nor any until it is known who the client is.
+    held: bool,
     gone: bool,
 }
 
@@ -80,8 +83,13 @@ pub struct Connection {
     /// Held while a reply is made ready to send, so that its records keep their order.
     tls: Mutex<Option<Box<ServerConnection>>>,
     secure: AtomicBool,
-    /// TLS that may start when the client asks.
+    /// TLS that may start when the client asks, or begins with it.
     offered: Option<Tls>,
+    /// Nothing has come yet.
+    fresh: AtomicBool,
+    /// A handshake in which the client may show a certificate has not ended yet.
+    introducing: AtomicBool,
+    visit: OnceLock<Visit>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -94,16 +102,37 @@ pub struct Arrived {
     pub records: Vec<Vec<u8>>,
     /// No more will come.
     pub ends: bool,
+    /// The client's, DER. No request is read until the connection is [`Connection::recognized`].
+    pub certificate: Option<Vec<u8>>,
+}
+
+impl Arrived {
+    fn nothing() -> Arrived {
+        Arrived {
+            records: Vec::new(),
+            ends: false,
+            certificate: None,
+        }
+    }
+
+    fn end() -> Arrived {
+        Arrived {
+            ends: true,
+            ..Arrived::nothing()
+        }
+    }
+}
+
+/// What reading through TLS brought.
+enum Unsealed {
+    Nothing,
+    Something,
+    Certificate(Vec<u8>),
 }
 
 impl Connection {
-    /// `stream` does not block. `tls`: it begins with a handshake.
-    pub fn new(
-        token: u64,
-        stream: TcpStream,
-        root: Root,
-        tls: Option<ServerConnection>,
-    ) -> Connection {
+    /// `stream` does not block. `offered`: for clients that begin with TLS, or ask for it.
+    pub fn new(token: u64, stream: TcpStream, root: Root, offered: Option<Tls>) -> Connection {
         Connection {
             token,
             stream,
@@ -113,15 +142,13 @@ impl Connection {
             pending: AtomicUsize::new(0),
             interest: Mutex::default(),
             attachments: Mutex::default(),
-            secure: AtomicBool::new(tls.is_some()),
-            tls: Mutex::new(tls.map(Box::new)),
-            offered: None,
+            secure: AtomicBool::new(false),
+            tls: Mutex::default(),
+            offered,
+            fresh: AtomicBool::new(true),
+            introducing: AtomicBool::new(false),
+            visit: OnceLock::new(),
         }
-    }
-
-    /// With TLS for clients that ask for it.
-    pub fn offering(self, offered: Option<Tls>) -> Connection {
-        Connection { offered, ..self }
     }
 
     pub fn offered(&self) -> Option<&Tls> {
@@ -146,12 +173,43 @@ impl Connection {
         self.secure.store(true, SeqCst);
     }
 
+    /// The client's address.
+    pub fn peer(&self) -> String {
+        let peer = self.stream.peer_addr();
+        peer.map_or_else(
+            |_| String::new(),
+            |peer| peer.ip().to_canonical().to_string(),
+        )
+    }
+
+    // ---- who it is
+
+    /// What is known of the client, where it had to say who it is.
+    pub fn visit(&self) -> Option<&Visit> {
+        self.visit.get()
+    }
+
+    /// It is known who the client is; what it sent meanwhile is to be read now. False where it was known before.
+    pub fn recognized(&self, visit: Visit) -> bool {
+        let first = self.visit.set(visit).is_ok();
+        lock(&self.interest).held = false;
+        first
+    }
+
+    pub fn is_held(&self) -> bool {
+        lock(&self.interest).held
+    }
+
     /// Clients and sessions of different roots have nothing to do with each other.
     pub fn realm(&self) -> u64 {
-        self.only_export().unwrap_or(0)
+        let realm = self.visit().and_then(|visit| visit.realm);
+        realm.or(self.only_export()).unwrap_or(0)
     }
 
     pub fn only_export(&self) -> Option<u64> {
+        if let Some(root) = self.visit().and_then(|visit| visit.root) {
+            return Some(root);
+        }
         match self.root {
             Root::Pseudo => None,
             Root::Export(tag) => Some(tag),
@@ -207,6 +265,9 @@ impl Connection {
         let mut input = lock(&self.input);
         let mut records = Vec::new();
         loop {
+            if self.is_held() {
+                return Ok(Arrived::nothing());
+            }
             while let Some(record) = input.next_record()? {
                 records.push(record);
             }
@@ -214,25 +275,21 @@ impl Connection {
                 self.pending.fetch_add(records.len(), SeqCst);
                 return Ok(Arrived {
                     records,
-                    ends: false,
+                    ..Arrived::nothing()
                 });
             }
             let fd = self.raw();
             if self.is_secure() {
                 match self.receive_secure(&mut input, epoll) {
-                    Ok(true) => continue,
-                    Ok(false) => {
+                    Ok(Unsealed::Something) => continue,
+                    Ok(Unsealed::Nothing) => return Ok(Arrived::nothing()),
+                    Ok(Unsealed::Certificate(certificate)) => {
                         return Ok(Arrived {
-                            records,
-                            ends: false,
-                        })
+                            certificate: Some(certificate),
+                            ..Arrived::nothing()
+                        });
                     }
-                    Err(_) => {
-                        return Ok(Arrived {
-                            records,
-                            ends: true,
-                        })
-                    }
+                    Err(_) => return Ok(Arrived::end()),
                 }
             }
             let read = match input.direct() {
@@ -245,18 +302,40 @@ impl Connection {
                 }
                 _ => file::receive_onto(fd, &mut input.buffer, READ_AHEAD),
             };
-            let ends = match read {
-                Ok(0) => true,
-                Ok(_) | Err(Errno(libc::EINTR)) => continue,
-                Err(Errno(libc::EAGAIN)) => false,
-                Err(_) => true,
-            };
-            return Ok(Arrived { records, ends });
+            match read {
+                Err(Errno(libc::EINTR)) => continue,
+                Err(Errno(libc::EAGAIN)) => return Ok(Arrived::nothing()),
+                Ok(0) | Err(_) => return Ok(Arrived::end()),
+                Ok(_) if self.fresh.swap(false, SeqCst) => {
+                    if self.begin_secure(&mut input, epoll).is_err() {
+                        return Ok(Arrived::end());
+                    }
+                }
+                Ok(_) => {}
+            }
         }
     }
 
-    /// Takes what has come through TLS; false when nothing has.
-    fn receive_secure(&self, input: &mut Records, epoll: &Epoll) -> std::io::Result<bool> {
+    /// Where the first bytes are those of a handshake: speaks TLS from now on.
+    fn begin_secure(&self, input: &mut Records, epoll: &Epoll) -> std::io::Result<()> {
+        let Some(offered) = &self.offered else {
+            return Ok(());
+        };
+        if input.buffer.first() != Some(&HANDSHAKE) {
+            return Ok(());
+        }
+        let tls = offered.at_once().map_err(std::io::Error::other)?;
+        let sealed = std::mem::take(&mut input.buffer);
+        let mut slot = lock(&self.tls);
+        let tls = slot.insert(Box::new(tls));
+        self.secure.store(true, SeqCst);
+        self.introducing.store(true, SeqCst);
+        // No handshake ends with its first message.
+        self.unseal(tls, &sealed, input, epoll).map(|_| ())
+    }
+
+    /// Takes what has come through TLS.
+    fn receive_secure(&self, input: &mut Records, epoll: &Epoll) -> std::io::Result<Unsealed> {
         let mut slot = lock(&self.tls);
         let Some(tls) = slot.as_mut() else {
             return Err(std::io::ErrorKind::NotConnected.into());
@@ -265,12 +344,22 @@ impl Connection {
         match file::receive_onto(self.raw(), &mut sealed, READ_LONG) {
             Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => {}
-            Err(Errno(libc::EAGAIN)) => return Ok(false),
-            Err(Errno(libc::EINTR)) => return Ok(true),
+            Err(Errno(libc::EAGAIN)) => return Ok(Unsealed::Nothing),
+            Err(Errno(libc::EINTR)) => return Ok(Unsealed::Something),
             Err(errno) => return Err(std::io::Error::from_raw_os_error(errno.0)),
         }
-        let mut rest = &sealed[..];
-        let mut result = Ok(true);
+        self.unseal(tls, &sealed, input, epoll)
+    }
+
+    fn unseal(
+        &self,
+        tls: &mut ServerConnection,
+        sealed: &[u8],
+        input: &mut Records,
+        epoll: &Epoll,
+    ) -> std::io::Result<Unsealed> {
+        let mut rest = sealed;
+        let mut result = Ok(Unsealed::Something);
         while !rest.is_empty() && result.is_ok() {
             tls.read_tls(&mut rest)?;
             match tls.process_new_packets() {
@@ -293,6 +382,12 @@ impl Connection {
         if !answer.is_empty() {
             self.enqueue(answer, epoll);
         }
+        if result.is_ok() && !tls.is_handshaking() && self.introducing.swap(false, SeqCst) {
+            if let Some(shown) = tls.peer_certificates().and_then(<[_]>::first) {
+                lock(&self.interest).held = true;
+                result = Ok(Unsealed::Certificate(shown.to_vec()));
+            }
+        }
         result
     }
 
@@ -311,7 +406,8 @@ impl Connection {
             return;
         }
         let unsent = lock(&self.output).bytes;
-        let read = self.pending.load(SeqCst) < MOST_PENDING && unsent < MOST_UNSENT;
+        let room = self.pending.load(SeqCst) < MOST_PENDING && unsent < MOST_UNSENT;
+        let read = room && !interest.held;
         interest.paused = !read;
         if read || unsent > 0 {
             if let Err(errno) = epoll.once(self.raw(), self.token, read, unsent > 0) {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{channel, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use serde_json::{json, Value};
 use super::door::Door;
 use super::export::{Granted, Terms};
 use super::tls::{self, Tls};
+use super::visit::{Answer, Line};
 use crate::identity::Posix;
 use crate::inode::DescriptorCache;
 use crate::later::Later;
@@ -82,7 +84,19 @@ pub struct Listen {
     pub listener: String,
     /// What connections see as their root; null for a directory of all exports.
     pub export: Option<String>,
-    pub tls: Option<tls::Identity>,
+}
+
+/// `nfs.tls`: who the server is to clients that want TLS, on every connection made from then on.
+#[derive(Debug, Deserialize)]
+pub struct Identities {
+    pub state: PathBuf,
+    pub identities: Vec<tls::Identity>,
+}
+
+/// `nfs.questions`: the control connection becomes the one on which clients' certificates are asked about.
+#[derive(Debug, Deserialize)]
+pub struct Questions {
+    pub state: PathBuf,
 }
 
 /// `nfs.serve`: a connected socket comes along with the request.
@@ -177,8 +191,7 @@ impl Doorway {
     ) -> Result<Value, Complaint> {
         let socket = socket.ok_or("nfs.listen: no socket came along (SCM_RIGHTS)")?;
         let door = self.opened(&request.state, later, descriptors)?;
-        let tls = request.tls.as_ref().map(Tls::new).transpose()?;
-        door.listen(&request.listener, socket, request.export.as_deref(), tls)
+        door.listen(&request.listener, socket, request.export.as_deref())
             .map_err(|errno| format!("listener {}: {errno}", request.listener))?;
         Ok(json!({}))
     }
@@ -196,6 +209,46 @@ impl Doorway {
             return Err("nfs.serve: the connection is gone, or one too many".to_owned());
         }
         Ok(json!({}))
+    }
+
+    pub fn identify(
+        &self,
+        request: &Identities,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> Result<Value, Complaint> {
+        let tls = Tls::new(&request.identities)?;
+        self.opened(&request.state, later, descriptors)?
+            .encrypt(tls);
+        Ok(json!({}))
+    }
+
+    /// Questions go to who receives these from now on.
+    pub fn questions(
+        &self,
+        request: &Questions,
+        later: &Arc<Later>,
+        descriptors: &Arc<DescriptorCache>,
+    ) -> Result<Receiver<Line>, Complaint> {
+        let door = self.opened(&request.state, later, descriptors)?;
+        let (lines, questions) = channel();
+        door.ask_through(Some(lines));
+        Ok(questions)
+    }
+
+    /// Nobody answers any more.
+    pub fn no_answers(&self) {
+        if let Some(door) = self.door().as_ref() {
+            door.ask_through(None);
+        }
+    }
+
+    pub fn answer(&self, request: &Answer) -> Value {
+        let known = self
+            .door()
+            .as_ref()
+            .is_some_and(|door| door.recognize(request));
+        json!({"known": known})
     }
 
     pub fn hang_up(&self, request: &ListenerName) -> Value {

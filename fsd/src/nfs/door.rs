@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use super::handle::Seal;
 use super::recovery::Recovery;
 use super::rpc::{self, Accepted, Call, Credentials, PROGRAM, VERSION};
 use super::tls::Tls;
+use super::visit::{hexadecimal, Answer, Asker, Line, Visit};
 use super::xdr::Decoder;
 use crate::inode::{DescriptorCache, Inode};
 use crate::later::Later;
@@ -48,7 +50,6 @@ struct Listener {
     socket: TcpListener,
     root: Root,
     token: u64,
-    tls: Option<Tls>,
 }
 
 #[derive(Clone, Debug)]
@@ -57,8 +58,8 @@ enum Source {
     Connection(Arc<Connection>),
 }
 
-/// A request and where it came from.
-type Work = (Arc<Connection>, Vec<u8>);
+/// A request and where it came from; without one what the connection has received is to be looked at.
+type Work = (Arc<Connection>, Option<Vec<u8>>);
 
 /// What requests changed in a volume that clients' kernels have cached.
 pub type Changed = (Arc<Volume>, Vec<Arc<Inode>>);
@@ -70,6 +71,8 @@ pub struct Door {
     /// Changes with every start: what was written and not committed before must be written again.
     pub write_verifier: [u8; 8],
     exports: RwLock<HashMap<u64, Arc<Export>>>,
+    tls: RwLock<Option<Tls>>,
+    asker: Asker,
     sources: Shards<u64, Source>,
     connections: AtomicUsize,
     next_token: AtomicU64,
@@ -104,6 +107,8 @@ impl Door {
             clients: Clients::new(boot, Recovery::open(state)?),
             write_verifier: verifier,
             exports: RwLock::default(),
+            tls: RwLock::default(),
+            asker: Asker::default(),
             sources: Shards::default(),
             connections: AtomicUsize::new(0),
             next_token: AtomicU64::new(QUEUE + 1),
@@ -198,13 +203,7 @@ impl Door {
     // ---- sockets
 
     /// Serves a listening socket from now on. One of that name before is let go.
-    pub fn listen(
-        &self,
-        name: &str,
-        socket: OwnedFd,
-        export: Option<&str>,
-        tls: Option<Tls>,
-    ) -> Result<(), Errno> {
+    pub fn listen(&self, name: &str, socket: OwnedFd, export: Option<&str>) -> Result<(), Errno> {
         self.hang_up(name);
         let socket = TcpListener::from(socket);
         socket.set_nonblocking(true)?;
@@ -216,7 +215,6 @@ impl Door {
             socket,
             root,
             token,
-            tls,
         };
         let source = Source::Listener(Arc::new(listener));
         self.sources.piece(&token).insert(token, source);
@@ -244,7 +242,7 @@ impl Door {
         loop {
             match listener.socket.accept() {
                 Ok((stream, _)) => {
-                    self.admit(stream, listener.root, listener.tls.as_ref());
+                    self.admit(stream, listener.root);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
@@ -275,10 +273,15 @@ impl Door {
     /// Serves a connection that somebody else accepted; false when there are too many, or it is gone.
     pub fn adopt(&self, connected: OwnedFd, export: &str) -> bool {
         let root = Root::Export(self.seal.tag(export));
-        self.admit(TcpStream::from(connected), root, None)
+        self.admit(TcpStream::from(connected), root)
     }
 
-    fn admit(&self, stream: TcpStream, root: Root, tls: Option<&Tls>) -> bool {
+    /// Clients of connections made from now on can have TLS.
+    pub fn encrypt(&self, tls: Tls) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(tls);
+    }
+
+    fn admit(&self, stream: TcpStream, root: Root) -> bool {
         if self.connections() >= MOST_CONNECTIONS {
             tracing::warn!(most = MOST_CONNECTIONS, "a connection too many is closed");
             return false;
@@ -290,16 +293,9 @@ impl Door {
             return false;
         }
         let token = self.next_token.fetch_add(1, SeqCst);
-        let first = tls.filter(|tls| tls.first);
-        let begun = match first.map(Tls::connection).transpose() {
-            Ok(begun) => begun,
-            Err(error) => {
-                tracing::error!(%error, "TLS cannot begin");
-                return false;
-            }
-        };
-        let connection = Connection::new(token, stream, root, begun);
-        let connection = Arc::new(connection.offering(tls.cloned()));
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
+        let connection = Arc::new(Connection::new(token, stream, root, tls.clone()));
+        drop(tls);
         let source = Source::Connection(Arc::clone(&connection));
         self.sources.piece(&token).insert(token, source);
         self.connections.fetch_add(1, SeqCst);
@@ -323,7 +319,69 @@ impl Door {
         if removed.is_some() {
             self.connections.fetch_sub(1, SeqCst);
             connection.close(&self.epoll);
+            if connection.is_held() || connection.visit().is_some() {
+                let ended = connection.token;
+                self.asker.say(Line::Ended { ended });
+            }
         }
+    }
+
+    // ---- who clients are
+
+    /// Whom questions go to; `None`: nobody answers, so who waits for an answer has to come again.
+    pub fn ask_through(&self, lines: Option<Sender<Line>>) {
+        let nobody = lines.is_none();
+        self.asker.set(lines);
+        if nobody {
+            let waiting = self.sources.collect(|source| match source {
+                Source::Connection(connection) if connection.is_held() => {
+                    Some(Arc::clone(connection))
+                }
+                _ => None,
+            });
+            for connection in waiting {
+                self.end(&connection);
+            }
+        }
+    }
+
+    fn ask(&self, connection: &Connection, certificate: &[u8]) {
+        let only = connection.only_export();
+        let export = only.and_then(|tag| self.export(tag));
+        let gone = only.is_some() && export.is_none();
+        let question = Line::Question {
+            visit: connection.token,
+            export: export.map(|export| export.name.clone()),
+            peer: connection.peer(),
+            certificate: hexadecimal(certificate),
+        };
+        if gone || !self.asker.say(question) {
+            tracing::warn!("a client shows a certificate, and there is nobody to judge it");
+            self.end(connection);
+        }
+    }
+
+    /// Goes on with a connection that waited for this, or changes what it may do. False where it is gone.
+    pub fn recognize(&self, answer: &Answer) -> bool {
+        let source = self
+            .sources
+            .piece(&answer.visit)
+            .get(&answer.visit)
+            .cloned();
+        let Some(Source::Connection(connection)) = source else {
+            return false;
+        };
+        if let Some(visit) = connection.visit() {
+            visit.permit(answer.permissions);
+            return true;
+        }
+        let tag = |name: &Option<String>| name.as_ref().map(|name| self.seal.tag(name));
+        let visit = Visit::new(tag(&answer.root), tag(&answer.realm), answer.permissions);
+        if connection.recognized(visit) {
+            lock(&self.queue).push_back((connection, None));
+            self.queued.signal();
+        }
+        true
     }
 
     // ---- work
@@ -364,13 +422,17 @@ impl Door {
             self.end(connection);
             return;
         }
+        if let Some(certificate) = arrived.certificate {
+            self.ask(connection, &certificate);
+            return;
+        }
         let mut records = arrived.records.into_iter();
         let Some(first) = records.next() else {
             connection.watch(&self.epoll);
             return;
         };
         let more: Vec<Work> = records
-            .map(|record| (Arc::clone(connection), record))
+            .map(|record| (Arc::clone(connection), Some(record)))
             .collect();
         if !more.is_empty() {
             lock(&self.queue).extend(more);
@@ -398,8 +460,10 @@ impl Door {
             work
         };
         let _ = self.epoll.once(self.queued.as_raw_fd(), QUEUE, true, false);
-        if let Some((connection, record)) = work {
-            self.serve(&connection, &record);
+        match work {
+            Some((connection, Some(record))) => self.serve(&connection, &record),
+            Some((connection, None)) => self.attend(&connection),
+            None => {}
         }
     }
 
@@ -481,7 +545,7 @@ impl Door {
     /// The probe of RFC 9289: agrees where TLS can start on this connection, and starts it.
     fn begin_tls(&self, connection: &Connection, xid: u32) -> Option<Vec<u8>> {
         let offered = connection.offered().filter(|_| !connection.is_secure());
-        let Some(tls) = offered.and_then(|tls| tls.connection().ok()) else {
+        let Some(tls) = offered.and_then(|tls| tls.when_asked().ok()) else {
             return Some(rpc::denied(xid, rpc::AUTH_REJECTEDCRED));
         };
         let agreed = rpc::accepted_with(xid, Accepted::Success, STARTTLS, 64);

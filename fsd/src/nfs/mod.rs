@@ -24,4 +24,5 @@ mod rpc;
 mod sessions;
 mod status;
 mod tls;
+pub mod visit;
 mod xdr;
