@@ -8,27 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Literal
 
 from lambay.clock import Clock
-from lambay.fsd import FsdError, Permissions
-from lambay.runtime.completion import completed
+from lambay.runtime.connection import Connection
+from lambay.runtime.ending import Ending, Running
 from lambay.runtime.environment_log import EnvironmentLog
+from lambay.runtime.event_headers import event_headers, new_trace_id
 from lambay.runtime.extensions import Extensions
 from lambay.runtime.log_shipping import LogShipping
-from lambay.runtime.mounting import MountHold, mount_file_system
-from lambay.runtime.report import Report, Status, Words, billed, error_object, exit_reason
+from lambay.runtime.platform_events import PlatformEvents
+from lambay.runtime.report import Report, Status, billed, error_object, exit_reason
 from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
 from lambay.runtime.slot import Slot
 from lambay.runtime.spec import (
-    EVERYTHING,
     Credentials,
     EnvironmentSpec,
     FileServer,
@@ -39,40 +37,15 @@ from lambay.runtime.spec import (
     SandboxFailure,
 )
 from lambay.runtime.streaming import ResponseStream
-from lambay.runtime.telemetry import Telemetry, stamp
-from lambay.runtime.telemetry_delivery import Post
-from lambay.runtime.traffic import Traffic
+from lambay.runtime.telemetry import Telemetry
 from lambay.runtime.variables import environment_variables
-from lambay.spans import Attributes, Tracer, span
+from lambay.spans import Tracer, span
 
 INIT_SECONDS = 10.0
 SHUTDOWN_SECONDS = 2.0
 _FREEZE_AFTER = 0.02
-# Line ends are white space in JSON, and the end of a header.
-_ONE_LINE = {ord("\r"): " ", ord("\n"): " "}
 
 _log = logging.getLogger("lambay.runtime")
-
-Reason = Literal["ready", "response", "error", "too-large", "timeout", "exit", "file-system-lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """How an Init phase or an invocation ended; `status` is the exit's, as a shell would give it."""
-
-    reason: Reason
-    payload: bytes = b""
-    error_type: str | None = None
-    status: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Running:
-    invocation: Invocation
-    ending: asyncio.Future[_Ending]
-    began: float
-    delivered: bool = False
-    responded: float | None = None
 
 
 class Environment:
@@ -94,35 +67,31 @@ class Environment:
         self.id = uuid.uuid4().hex
         self.spec = spec
         self.log_stream = f"{clock.now():%Y/%m/%d}/[{spec.version}]{self.id}"
-        self.mount_id: str | None = None
         self.draining = False
         self.ended = False
         self.idle_since = 0.0
         self.began = clock.time()
         self.invocations = 0
         self._clock = clock
-        self._file_server = file_server
         self._issue = credentials
         self._take_slot = take_slot
         self._end_slot = end_slot
         self._gone = gone
         self._tracer = tracer
-        self.traffic = Traffic(file_server)
+        self.connection = Connection(self.id, spec, file_server, self.lose_file_system, tracer)
         self._credentials: Credentials | None = None
-        self._words = Words(spec)
         self._log = EnvironmentLog((spec.account, spec.region, spec.group, self.log_stream), clock, shipping)
+        self._events = PlatformEvents(spec, clock, self._log)
         self._slot: Slot | None = None
         self._door: Door | None = None
-        self._init: asyncio.Future[_Ending] | None = None
+        self._init: asyncio.Future[Ending] | None = None
         self._lost = False
         self._shutting_down = False
-        self._telemetry = Telemetry(clock, _nowhere)
-        self._extensions = Extensions(spec, self._telemetry, self._proceed, self._extension_lost)
+        self._extensions = Extensions(spec, self._events.telemetry, self._proceed, self._extension_lost)
         self._extensions_output = -1
         self._ended_by: Literal["spindown", "timeout", "failure"] = "spindown"
         self._init_ms: float | None = None
-        self._running: _Running | None = None
-        self._mounts = 0
+        self._running: Running | None = None
         self._peak_mb = 0
         self._frozen = False
         self._freezing: asyncio.TimerHandle | None = None
@@ -168,13 +137,13 @@ class Environment:
 
         Raises RuntimeUnavailable, SandboxFailure, MountFailure.
         """
-        self._log.write(self._words.init_start(self._log.now_ms))
+        self._events.environment_starts()
         self._credentials = await self._issue(self.spec)
         ending, duration_ms = await self._initialise(INIT_SECONDS)
         if ending.reason == "ready":
             self._init_ms = duration_ms
         else:
-            self._log.write(self._init_report(duration_ms, "init", ending))
+            self._events.init_failed("init", ending, duration_ms)
         self._log.ship()
 
     async def invoke(self, invocation: Invocation) -> Outcome:
@@ -184,8 +153,8 @@ class Environment:
         if self.ended:
             raise SandboxFailure(f"environment {self.id} was ended before its invocation")
         loop = asyncio.get_running_loop()
-        running = _Running(invocation, loop.create_future(), self._clock.monotonic())
-        timer = loop.call_later(self.spec.timeout_s, self._settle, _Ending("timeout"))
+        running = Running(invocation, loop.create_future(), self._clock.monotonic())
+        timer = loop.call_later(self.spec.timeout_s, self._settle, Ending("timeout"))
         self._running = running
         self.invocations += 1
         self._log.begin(tail=invocation.tail_log)
@@ -199,7 +168,7 @@ class Environment:
             if self._slot is None:
                 await self._initialise_again(running)
             else:
-                self._tell_of_start(invocation)
+                self._events.invocation_starts(invocation)
                 self._deliver()
             ending = await running.ending
             return self._conclude(running, ending)
@@ -236,7 +205,7 @@ class Environment:
             self._freezing.cancel()
         await self.settled()
         await self._shut_extensions_down()
-        killed = _Ending("exit", status=128 + 9)
+        killed = Ending("exit", status=128 + 9)
         if self._init is not None and not self._init.done():
             self._init.set_result(killed)
         self._settle(killed)
@@ -248,42 +217,22 @@ class Environment:
         self._lost = True
         self.draining = True
         if self._init is not None and not self._init.done():
-            self._init.set_result(_Ending("file-system-lost"))
-        elif not self._settle(_Ending("file-system-lost")):
+            self._init.set_result(Ending("file-system-lost"))
+        elif not self._settle(Ending("file-system-lost")):
             self._gone(self)
 
     async def permit(self, mount: FileSystemMount) -> bool:
-        """The mount has the permissions of `mount` from now on; whether that could be had.
-
-        Files that the kernel writes past the file server lose nothing while they are open: where something is
-        taken away, the processes that hold them end.
-        """
-        before = self.spec.file_system.permissions if self.spec.file_system is not None else EVERYTHING
-        # An Init phase that is repeated mounts anew.
-        self.spec = replace(self.spec, file_system=mount)
-        if self.mount_id is None:
-            return True
-        after = mount.permissions
-        try:
-            turned = await self._file_server.permit(self.mount_id, after)
-        except FsdError as error:
-            _log.warning("environment %s: its mount's permissions stay as they are: %s", self.id, error)
-            return False
-        taken = (after.read_only and not before.read_only, after.root_squash and not before.root_squash)
-        if turned.bypassing and any(taken):
-            self.lose_file_system()
-        return True
+        """The mount has the permissions of `mount` from now on; whether that could be had."""
+        return await self.connection.permit(mount)
 
     def revoke(self) -> None:
         """The mount is not permitted any more: what runs loses it, and none is made that could be used."""
-        if self.spec.file_system is not None:
-            denied = replace(self.spec.file_system, permissions=Permissions(denied=True))
-            self.spec = replace(self.spec, file_system=denied)
+        self.connection.deny()
         self.lose_file_system()
 
     # Init
 
-    async def _initialise(self, seconds: float, phase: str = "init") -> tuple[_Ending, float]:
+    async def _initialise(self, seconds: float, phase: str = "init") -> tuple[Ending, float]:
         """How it ended, and its duration in milliseconds."""
         with span(self._tracer, "claim slot", {}):
             slot = await self._take_slot(self.spec)
@@ -294,15 +243,15 @@ class Environment:
         self._door = None
         loop = asyncio.get_running_loop()
         began = self._clock.monotonic()
-        init: asyncio.Future[_Ending] = loop.create_future()
+        init: asyncio.Future[Ending] = loop.create_future()
         self._init = init
         slot.calls = self
         slot.exited.add_done_callback(lambda _: self._exited(slot))
-        self._telemetry.stop()
-        self._telemetry = telemetry = Telemetry(self._clock, slot.connect)
+        self._events.telemetry.stop()
+        self._events.telemetry = telemetry = Telemetry(self._clock, slot.connect)
         self._extensions = Extensions(self.spec, telemetry, self._proceed, self._extension_lost)
         self._log.listen(slot.output, lambda event: telemetry.emit("function", event.removesuffix("\n")))
-        telemetry.emit("platform.initStart", self._words.init_record(phase))
+        self._events.init_starts(phase)
         try:
             await self._furnish(slot)
             began = self._clock.monotonic()
@@ -315,7 +264,7 @@ class Environment:
                 if ending.reason != "ready":
                     told.fail(self._error_type(ending))
         except TimeoutError:
-            ending = _Ending("timeout")
+            ending = Ending("timeout")
         except BaseException:
             await self._leave_slot()
             raise
@@ -325,7 +274,7 @@ class Environment:
         if self.ended:
             raise SandboxFailure(f"environment {self.id} was ended in its Init phase")
         self._log.read()
-        self._tell_of_init(phase, ending, duration_ms)
+        self._events.init_ended(phase, ending, self._error_type(ending), duration_ms)
         if ending.reason != "ready":
             ending = replace(ending, error_type=self._error_type(ending))
             self._peak_mb = slot.group.peak_memory_mb()
@@ -334,9 +283,7 @@ class Environment:
                 raise FileSystemLost("the file server ended during the Init phase")
             return ending, duration_ms
         self._extensions.end_registration()
-        for name, events in self._extensions.described:
-            self._log.write(self._words.extension(self._log.now_ms, name, events))
-            telemetry.emit("platform.extension", {"name": name, "state": "Ready", "events": list(events)})
+        self._events.extensions_ready(self._extensions.described)
         telemetry.end_subscriptions()
         slot.group.limit_cpu(self.spec.memory_mb)
         return ending, duration_ms
@@ -346,7 +293,7 @@ class Environment:
             slot.run(variables)
             return
         # The function's logs and its extensions' are told apart in telemetry only.
-        telemetry = self._telemetry
+        telemetry = self._events.telemetry
         self._extensions_output, written = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._extensions_output, False)
         self._log.listen(
@@ -355,59 +302,18 @@ class Environment:
         slot.run(variables, written)
         os.close(written)
 
-    def _tell_of_start(self, invocation: Invocation) -> None:
-        self._log.write(self._words.start(self._log.now_ms, invocation.request_id))
-        if self._telemetry.wanted:
-            record = {"requestId": invocation.request_id, "version": self.spec.version}
-            self._telemetry.emit("platform.start", {**record, **_tracing(invocation)})
-
-    def _tell_of_end(self, running: _Running, report: Report, produced: int) -> None:
-        """What the REPORT line tells, as telemetry, and when the response began and ended."""
-        invocation, duration_ms = running.invocation, round(report.duration_ms, 3)
-        began = datetime.fromtimestamp(self._clock.time() - report.duration_ms / 1000, UTC)
-        latency = (
-            duration_ms if running.responded is None else round((running.responded - running.began) * 1000, 3)
-        )
-        spans = [
-            {"name": "responseLatency", "start": stamp(began), "durationMs": latency},
-            {
-                "name": "responseDuration",
-                "start": stamp(began + timedelta(milliseconds=latency)),
-                "durationMs": round(duration_ms - latency, 3),
-            },
-        ]
-        failed = {} if report.status == "success" else {"errorType": report.error_type}
-        record = {"requestId": report.request_id, "status": report.status, **failed, **_tracing(invocation)}
-        done = {"durationMs": duration_ms, "producedBytes": produced}
-        spans = spans if report.status == "success" else []
-        self._telemetry.emit("platform.runtimeDone", {**record, "metrics": done, "spans": spans})
-        self._telemetry.emit("platform.end", {"requestId": report.request_id})
-        self._telemetry.emit("platform.report", {**record, "metrics": report.metrics})
-
-    def _tell_of_init(self, phase: str, ending: _Ending, duration_ms: float) -> None:
-        record: dict[str, object] = {
-            "initializationType": self.spec.initialization_type,
-            "phase": phase,
-            "status": {"ready": "success", "timeout": "timeout"}.get(ending.reason, "error"),
-        }
-        if ending.reason not in ("ready", "timeout"):
-            record["errorType"] = self._error_type(ending)
-        self._telemetry.emit("platform.initRuntimeDone", record)
-        metrics = {"durationMs": round(duration_ms, 3)}
-        self._telemetry.emit("platform.initReport", {**record, "metrics": metrics})
-
-    async def _initialise_again(self, running: _Running) -> None:
+    async def _initialise_again(self, running: Running) -> None:
         """What failed in Init, or broke since, is repeated as part of the invocation, in the function's time."""
         self._lost = self._reset = False
         self._resetting = None
         left = running.began + self.spec.timeout_s - self._clock.monotonic()
         ending, duration_ms = await self._initialise(left, "invoke")
         if ending.reason == "ready":
-            self._tell_of_start(running.invocation)
+            self._events.invocation_starts(running.invocation)
             self._deliver()
             return
-        self._log.write(self._init_report(duration_ms, "invoke", ending))
-        self._tell_of_start(running.invocation)
+        self._events.init_failed("invoke", ending, duration_ms)
+        self._events.invocation_starts(running.invocation)
         running.delivered = True
         self._settle(ending)
 
@@ -425,37 +331,7 @@ class Environment:
         except OSError as error:
             raise SandboxFailure(f"{spec.function_arn}: {error}") from error
         await slot.join(spec.network)
-        if spec.file_system is not None:
-            await self._mount(slot, spec.file_system)
-
-    async def _mount(self, slot: Slot, wanted: FileSystemMount) -> None:
-        mountpoint = slot.tree.mnt / wanted.mount_path.removeprefix("/mnt/")
-        try:
-            mountpoint.mkdir()
-        except OSError as error:
-            raise SandboxFailure(f"{self.spec.function_arn}: {error}") from error
-        self._mounts += 1
-        mount_id = f"{self.id}-{self._mounts}"
-        attributes: Attributes = {
-            "aws.efs.file_system.id": wanted.volume,
-            "lambay.mount.id": mount_id,
-            "lambay.mount.path": wanted.mount_path,
-            "lambay.mount.root": wanted.root,
-            "lambay.mount.read_only": wanted.read_only or wanted.permissions.read_only,
-        }
-        with span(self._tracer, "mount", attributes):
-            if wanted.targets is not None:
-                hold = MountHold(self._file_server, mount_id, self.lose_file_system)
-                await slot.open_lifeline(wanted.targets, hold, self.spec.timeout_s)
-            self.mount_id = mount_id
-            await completed(mount_file_system(self._file_server, mount_id, mountpoint, wanted))
-        if self.ended:
-            # The end came while the mount was on its way, and found nothing to unmount.
-            await self._unmount(mount_id)
-
-    def _init_report(self, duration_ms: float, phase: str, ending: _Ending) -> str | None:
-        error_type = None if ending.reason == "timeout" else ending.error_type
-        return self._words.init_report(self._log.now_ms, duration_ms, phase, error_type)
+        await self.connection.open(slot)
 
     # The Runtime API's calls
 
@@ -475,7 +351,7 @@ class Environment:
             return
         if self._init is not None:
             if not self._init.done():
-                self._init.set_result(_Ending("ready"))
+                self._init.set_result(Ending("ready"))
         elif self._running is None:
             self._freeze_soon()
         else:
@@ -496,22 +372,22 @@ class Environment:
     def truncated(self) -> None:
         kind = "Runtime.TruncatedResponse"
         request_id = self._running.invocation.request_id if self._running is not None else ""
-        if self._settle(_Ending("error", error_object(kind, f"RequestId: {request_id} Error: {kind}"), kind)):
+        if self._settle(Ending("error", error_object(kind, f"RequestId: {request_id} Error: {kind}"), kind)):
             self.draining = True
 
     def respond(self, request_id: str, payload: bytes) -> bool:
-        return self._settle(_Ending("response", payload))
+        return self._settle(Ending("response", payload))
 
     def respond_too_large(self, request_id: str, size: int) -> bool:
-        return self._settle(_Ending("too-large", error_type="Function.ResponseSizeTooLarge"))
+        return self._settle(Ending("too-large", error_type="Function.ResponseSizeTooLarge"))
 
     def fail(self, request_id: str, payload: bytes, error_type: str) -> bool:
-        return self._settle(_Ending("error", payload, error_type))
+        return self._settle(Ending("error", payload, error_type))
 
     def fail_init(self, payload: bytes, error_type: str) -> bool:
         if self._init is None or self._init.done():
             return False
-        self._init.set_result(_Ending("error", payload, error_type))
+        self._init.set_result(Ending("error", payload, error_type))
         return True
 
     def left(self, door: Door) -> None:
@@ -528,7 +404,7 @@ class Environment:
             return
         self.draining = True
         request_id = self._running.invocation.request_id if self._running is not None else ""
-        ending = _Ending("error", error_object(kind, f"RequestId: {request_id} Error: {kind}"), kind)
+        ending = Ending("error", error_object(kind, f"RequestId: {request_id} Error: {kind}"), kind)
         if self._init is not None and not self._init.done():
             self._init.set_result(ending)
         elif not self._settle(ending):
@@ -546,21 +422,11 @@ class Environment:
         invocation = running.invocation
         # The function compares it with the machine's own time, which no test's clock moves.
         deadline_ms = int((time.time() + left) * 1000)
-        trace_id = invocation.trace_id or _trace_id()
-        headers = {
-            "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(deadline_ms),
-            "Lambda-Runtime-Invoked-Function-Arn": invocation.invoked_arn,
-            "Lambda-Runtime-Trace-Id": trace_id,
-        }
-        if invocation.client_context is not None:
-            headers["Lambda-Runtime-Client-Context"] = invocation.client_context.translate(_ONE_LINE)
-        if invocation.cognito_identity is not None:
-            headers["Lambda-Runtime-Cognito-Identity"] = invocation.cognito_identity.translate(_ONE_LINE)
-        door.answer(HTTPStatus.OK, invocation.event, headers)
+        trace_id = invocation.trace_id or new_trace_id()
+        door.answer(HTTPStatus.OK, invocation.event, event_headers(invocation, deadline_ms, trace_id))
         self._extensions.invoke(invocation, deadline_ms, trace_id)
 
-    def _settle(self, ending: _Ending) -> bool:
+    def _settle(self, ending: Ending) -> bool:
         running = self._running
         if running is None or running.ending.done():
             return False
@@ -571,13 +437,13 @@ class Environment:
         if slot is not self._slot or self._reset:
             return
         self._ended_by = "failure"
-        ending = _Ending("exit", status=slot.exited.result())
+        ending = Ending("exit", status=slot.exited.result())
         if self._init is not None and not self._init.done():
             self._init.set_result(ending)
         elif not self._settle(ending):
             self._gone(self)
 
-    def _conclude(self, running: _Running, ending: _Ending) -> Outcome:
+    def _conclude(self, running: Running, ending: Ending) -> Outcome:
         duration_ms = (self._clock.monotonic() - running.began) * 1000
         self._log.read(flush=True)
         spec, request_id = self.spec, running.invocation.request_id
@@ -601,13 +467,10 @@ class Environment:
             error_type=error_type,
             trace_id=running.invocation.trace_id,
         )
-        self._log.write(self._words.end(request_id))
-        self._log.write(self._words.report(now_ms, report))
-        if self._telemetry.wanted:
-            told = replace(report, status=status)
-            self._tell_of_end(
-                running, told, stream.size if stream is not None and stream.streaming else len(payload)
-            )
+        self._events.invocation_ended(now_ms, report)
+        if self._events.telemetry.wanted:
+            produced = stream.size if stream is not None and stream.streaming else len(payload)
+            self._events.report(running, replace(report, status=status), produced)
         if ending.reason == "file-system-lost":
             raise FileSystemLost(f"{spec.function_arn}: the file system's connection ended")
         return Outcome(
@@ -624,7 +487,7 @@ class Environment:
             log_stream=self.log_stream,
         )
 
-    def _failure(self, running: _Running, ending: _Ending) -> tuple[bytes, Status, str]:
+    def _failure(self, running: Running, ending: Ending) -> tuple[bytes, Status, str]:
         """Payload, status and error type of what is not a response; ends the processes where they go on."""
         spec, request_id = self.spec, running.invocation.request_id
         error_type = self._error_type(ending)
@@ -647,26 +510,18 @@ class Environment:
         elif self._slot is not None:
             self._slot.kill()
         if ending.reason == "timeout":
-            self._log.write(self._words.timed_out(self._log.now_ms, request_id, spec.timeout_s))
+            self._events.timed_out(request_id)
             message = f"RequestId: {request_id} Error: Task timed out after {spec.timeout_s:.2f} seconds"
             return error_object(error_type, message), "timeout", error_type
         if ending.reason == "file-system-lost":
             return b"", "error", error_type
         reason = exit_reason(ending.status)
-        self._log.write(self._words.exited(request_id, reason, error_type))
+        self._events.exited(request_id, reason, error_type)
         return error_object(error_type, f"RequestId: {request_id} Error: {reason}"), "error", error_type
 
-    def _error_type(self, ending: _Ending) -> str:
-        if ending.error_type is not None:
-            return ending.error_type
-        if ending.reason == "timeout":
-            return "Sandbox.Timedout"
-        if ending.reason == "file-system-lost":
-            return "EFSIOException"
-        killed = ending.status in (-9, 128 + 9)
-        if killed and self._slot is not None and self._slot.group.out_of_memory():
-            return "Runtime.OutOfMemory"
-        return "Runtime.ExitError"
+    def _error_type(self, ending: Ending) -> str:
+        out_of_memory = ending.killed and self._slot is not None and self._slot.group.out_of_memory()
+        return ending.named(out_of_memory=out_of_memory)
 
     # Between invocations, and the end
 
@@ -685,7 +540,7 @@ class Environment:
         if left > 0.001:
             self._freeze_soon(left)
             return
-        self._telemetry.hold(True)
+        self._events.telemetry.hold(True)
         self._slot.group.freeze()
         self._frozen = True
 
@@ -693,7 +548,7 @@ class Environment:
         if self._frozen and self._slot is not None:
             self._slot.group.thaw()
             self._frozen = False
-            self._telemetry.hold(False)
+            self._events.telemetry.hold(False)
 
     async def _clear_away(self) -> None:
         """After a timeout or a crash: what ran here ends, extensions with their Shutdown phase."""
@@ -711,7 +566,7 @@ class Environment:
             return
         self._shutting_down = True
         self._thaw()
-        flushed = asyncio.create_task(self._telemetry.flush(), name="last telemetry")
+        flushed = asyncio.create_task(self._events.telemetry.flush(), name="last telemetry")
         # Extensions, too, go by the machine's own time.
         self._extensions.shut_down(self._ended_by, int((time.time() + SHUTDOWN_SECONDS) * 1000))
         await slot.ended(programs, SHUTDOWN_SECONDS)
@@ -725,34 +580,10 @@ class Environment:
         self._frozen = False
         self._door = None
         slot.kill()
-        self._telemetry.stop()
+        self._events.telemetry.stop()
         self._log.stop_listening()
         if self._extensions_output >= 0:
             os.close(self._extensions_output)
             self._extensions_output = -1
-        if self.mount_id is not None:
-            mount_id, self.mount_id = self.mount_id, None
-            await self._unmount(mount_id)
+        await self.connection.close()
         await self._end_slot(slot)
-
-    async def _unmount(self, mount_id: str) -> None:
-        try:
-            await self._file_server.unmount(mount_id)
-        except FsdError as error:
-            _log.warning("environment %s: unmount: %s", self.id, error)
-
-
-async def _nowhere(port: int) -> Post:
-    raise ConnectionRefusedError(f"nothing listens on port {port}")
-
-
-def _tracing(invocation: Invocation) -> dict[str, object]:
-    if invocation.trace_id is None:
-        return {}
-    return {"tracing": {"type": "X-Amzn-Trace-Id", "value": invocation.trace_id}}
-
-
-def _trace_id() -> str:
-    """An unsampled X-Ray trace header."""
-    root = f"1-{int(time.time()):08x}-{secrets.token_hex(12)}"
-    return f"Root={root};Parent={secrets.token_hex(8)};Sampled=0"

@@ -202,7 +202,7 @@ class LocalFleet:
         """
         outcome = await environment.invoke(invocation)
         if self._tracer is not None:
-            await environment.traffic.tell(self._tracer.current(), environment.mount_id)
+            await environment.connection.traffic.tell(self._tracer.current(), environment.connection.mount_id)
         return outcome
 
     def release(self, environment: Environment) -> None:
@@ -229,7 +229,7 @@ class LocalFleet:
     def retire(self, mounts: Collection[str]) -> None:
         """Give the environments of these mounts no further invocation; busy ones end with the one they have."""
         for environment in list(self._environments):
-            if environment.mount_id in mounts:
+            if environment.connection.mount_id in mounts:
                 environment.draining = True
                 self._gone(environment)
 
@@ -276,7 +276,7 @@ class LocalFleet:
                 state=each.state,
                 initialization_type=each.spec.initialization_type,
                 memory_mb=each.spec.memory_mb,
-                mount=each.mount_id,
+                mount=each.connection.mount_id,
                 began=each.began,
                 invocations=each.invocations,
                 peak_mb=each.peak_mb,
@@ -384,7 +384,7 @@ class LocalFleet:
             with span(self._tracer, f"environment {spec.function_name}", attributes) as told:
                 await environment.start()
                 if self._tracer is not None:
-                    await environment.traffic.tell(told, environment.mount_id)
+                    await environment.connection.traffic.tell(told, environment.connection.mount_id)
         except BaseException:
             self._end(environment)
             raise
@@ -422,7 +422,7 @@ class LocalFleet:
     def _lose(self, mounts: Sequence[str]) -> None:
         lost = set(mounts)
         for environment in list(self._environments):
-            if environment.mount_id in lost:
+            if environment.connection.mount_id in lost:
                 environment.lose_file_system()
 
     async def _reap(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lambay.settings import Settings
-from tests.e2e.arrange import PATIENCE, Deployer, Lambay, unique
+from tests.e2e.arrange import PATIENCE, Deployer, Lambay, control_groups, unique
 
 APPEND = """
     import os
@@ -41,7 +41,7 @@ def leftovers(data_dir: Path) -> list[str]:
     found = [
         line for line in Path("/proc/self/mounts").read_text().splitlines() if str(settings.run_dir) in line
     ]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/lambay-{settings.tag}*")]
+    found += [str(path) for path in control_groups(settings.tag)]
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (

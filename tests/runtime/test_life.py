@@ -38,7 +38,8 @@ def leftovers(tag: str) -> list[str]:
     """What of an instance is still on the machine."""
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     found = [name for name in mounts if f"/run/lambay/{tag}" in name]
-    found += map(str, Path("/sys/fs/cgroup").glob(f"**/lambay-{tag}"))
+    # Others' control groups come and go meanwhile.
+    found += [group for group, _, _ in os.walk("/sys/fs/cgroup") if f"lambay-{tag}" in group]
     found += map(str, Path(f"/run/lambay/{tag}").glob("*"))
     return [*found, *(f"process {process}" for process in processes(f"lambay-{tag}/"))]
 

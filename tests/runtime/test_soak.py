@@ -130,6 +130,8 @@ async def run(tmp_path: Path, seconds: float) -> None:
         # The fork server's death took its sandboxes along.
         "answer Runtime.ExitError",
         "answer SandboxFailure",
+        # One second is not much beside all the others.
+        "answer Sandbox.Timedout",
         # An open that the file server's death cut off.
         "answer OSError",
         "answer ConnectionAbortedError",
