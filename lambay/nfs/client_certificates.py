@@ -7,12 +7,14 @@ was proven in the handshake.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 from cryptography import x509
 from cryptography.hazmat import asn1
+from cryptography.utils import CryptographyDeprecationWarning
 
 from lambay.identity import ConnectionSignature
 
@@ -49,7 +51,10 @@ class ClientCertificate:
 
 def read(der: bytes) -> ClientCertificate | None:
     """None for a certificate that is not of EFS's making. Raises ValueError where it cannot be read."""
-    certificate = x509.load_der_x509_certificate(der)
+    with warnings.catch_warnings():
+        # The mount helper numbers its certificates from 0, which RFC 5280 does not allow.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        certificate = x509.load_der_x509_certificate(der)
     said = {
         extension.oid: extension.value.value
         for extension in certificate.extensions

@@ -7,16 +7,18 @@ import hmac
 import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote_plus
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 REGION = "us-east-1"
 _ARC = "1.3.6.1.4.1.4843.7."
+_SHA256_WITH_RSA = bytes.fromhex("300d06092a864886f70d01010b0500")
 _UTF8, _OCTETS, _TIME, _SEQUENCE, _TOKEN = 0x0C, 0x04, 0x17, 0x30, 0xA0
 
 
@@ -46,9 +48,9 @@ class Mount:
 
     def context(self, directory: Path, authority: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
         """How the helper's tunnel connects; it knows the server by the file system's name."""
-        private = _private_key()
+        private = _private_key(1)
         files = directory / "client.pem", directory / "client-key.pem"
-        files[0].write_bytes(self.certificate(private).public_bytes(serialization.Encoding.PEM))
+        files[0].write_text(ssl.DER_cert_to_PEM_cert(self.certificate(private)))
         files[1].write_bytes(
             private.private_bytes(
                 serialization.Encoding.PEM,
@@ -65,7 +67,8 @@ class Mount:
     def name(self) -> str:
         return f"{self.file_system}.efs.{self.region}.amazonaws.com"
 
-    def certificate(self, private: rsa.RSAPrivateKey) -> x509.Certificate:
+    def certificate(self, private: rsa.RSAPrivateKey) -> bytes:
+        """DER. Its serial number is 0, as the helper's first one is."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a-host")])
         now = datetime.now(UTC)
         subject_key = x509.SubjectKeyIdentifier.from_public_key(private.public_key())
@@ -73,7 +76,7 @@ class Mount:
         if self.access_point is not None:
             said["1"] = _tlv(_UTF8, self.access_point.encode())
         if self.credentials is not None:
-            signed = _private_key().public_key() if self.another_key else private.public_key()
+            signed = _private_key(2).public_key() if self.another_key else private.public_key()
             said["2"] = self._authorization(self.credentials, _sha1(signed))
         builder = (
             x509.CertificateBuilder()
@@ -88,7 +91,13 @@ class Mount:
         for number, value in said.items():
             oid = x509.ObjectIdentifier(_ARC + number)
             builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=False)
-        return builder.sign(private, hashes.SHA256())
+        made = builder.sign(private, hashes.SHA256()).tbs_certificate_bytes
+        fields = _content(made)
+        version = _tlv(_TOKEN, _content(fields))
+        rest = fields[len(version) :]
+        numbered = _tlv(_SEQUENCE, version + b"\x02\x01\x00" + rest[len(_tlv(2, _content(rest))) :])
+        signature = private.sign(numbered, padding.PKCS1v15(), hashes.SHA256())
+        return _tlv(_SEQUENCE, numbered + _SHA256_WITH_RSA + _tlv(3, b"\x00" + signature))
 
     def _authorization(self, credentials: Credentials, key_sha1: str) -> bytes:
         parts = [
@@ -119,7 +128,8 @@ class Mount:
         return hmac.digest(key, to_sign.encode(), "sha256").hex()
 
 
-def _private_key() -> rsa.RSAPrivateKey:
+@cache
+def _private_key(number: int) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -135,3 +145,12 @@ def _tlv(tag: int, value: bytes) -> bytes:
         return bytes((tag, size)) + value
     digits = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(digits))) + digits + value
+
+
+def _content(der: bytes) -> bytes:
+    """Of the first value."""
+    size, head = der[1], 2
+    if size & 0x80:
+        head += size & 0x7F
+        size = int.from_bytes(der[2:head], "big")
+    return der[head : head + size]
