@@ -14,7 +14,8 @@ from lambay.observe.publishing.publisher import Publisher
 
 
 class LiveFileSystem(msgspec.Struct, frozen=True, kw_only=True):
-    """`bytes` as EFS meters them; `credits` in bytes (None: elastic); `credits_last_s` is when they run out at this pace, None for never."""
+    """`bytes` as EFS meters them; `credits` in bytes (None: elastic); `credits_last_s` is when they run out at this
+    pace, None for never."""
 
     id: str
     account: str

@@ -57,6 +57,43 @@ async def events(client: Client) -> list[dict[str, Any]]:
     return found
 
 
+async def test_a_property_in_many_places_of_one_stats(client: Client, logs: Logs) -> None:
+    """Before the JSON stands text or nothing; numbers are numbers or texts, or missing; some lines are no JSON."""
+    numbers: dict[str, list[float]] = {"a": [], "b": []}
+    for index in range(60):
+        kind, value = "ab"[index % 2], round(random.Random(index).uniform(-50, 50), 3)
+        event: dict[str, Any] = {"kind": kind, "at": {"ms": str(value) if index % 5 == 0 else value}}
+        if index % 7 == 0:
+            event["at"] = {}
+        else:
+            numbers[kind].append(value)
+        await client.write(
+            GROUP, "s", ("2026 INFO é " if index % 3 else "") + json.dumps(event), at=BASE + index
+        )
+        await client.write(GROUP, "s", f"kind a {index} {{", at=BASE + index)
+
+    for prelude in ("", "fields at.ms * 1 as unused | ", "limit 10000 | ", "dedup @ptr | "):
+        rows = await ask(
+            client,
+            logs,
+            prelude + "filter ispresent(kind) | fields kind as k | stats count(*) as n, count(at.ms) as m, "
+            "sum(at.ms) as s, min(at.ms) + max(at.ms) as x, pct(at.ms, 90) as p, stddev(at.ms) as d, "
+            "count_distinct(kind) as u by kind, concat(k, '!') as c | sort kind",
+        )
+
+        assert [(row["kind"], row["c"], row["n"], row["u"]) for row in rows] == [
+            ("a", "a!", "30", "1"),
+            ("b", "b!", "30", "1"),
+        ]
+        for row in rows:
+            own = sorted(numbers[row["kind"]])
+            assert int(row["m"]) == len(own)
+            assert float(row["s"]) == pytest.approx(sum(own), abs=1e-3)
+            assert float(row["x"]) == pytest.approx(own[0] + own[-1], abs=1e-3)
+            assert float(row["p"]) == own[-(-len(own) * 9 // 10) - 1]
+            assert float(row["d"]) == pytest.approx(statistics.stdev(own), abs=1e-3)
+
+
 async def test_the_documents_query_of_mount_times(
     client: Client, logs: Logs, events: list[dict[str, Any]]
 ) -> None:

@@ -17,7 +17,8 @@ from typing import Literal
 
 from lambay.observe.insights import functions
 from lambay.observe.insights.language import Command
-from lambay.observe.insights.translation import Kind, Statement, translate
+from lambay.observe.insights.sql import Kind
+from lambay.observe.insights.translation import Statement, translate
 from lambay.observe.log_records import Group
 from lambay.observe.readers import Readers
 
