@@ -16,8 +16,8 @@ from lambay.settings import Settings
 _log = logging.getLogger("lambay.server")
 
 
-class DataDirectoryInUse(Exception):
-    """Another server runs on this data directory."""
+class DataDirectoryUnusable(Exception):
+    """Another server runs on this data directory, or it cannot be made."""
 
 
 def run(settings: Settings) -> int:
@@ -29,7 +29,7 @@ def run(settings: Settings) -> int:
     journal.configure(settings)
     try:
         return uvloop.run(_serve(settings))
-    except DataDirectoryInUse as error:
+    except DataDirectoryUnusable as error:
         _log.error("%s", error)
         return 1
 
@@ -45,6 +45,10 @@ async def _serve(settings: Settings) -> int:
         async with AsyncExitStack() as stack:
             try:
                 house = await House.build(settings, stack)
+            except (OSError, ValueError) as error:
+                # What the machine or a setting does not allow is said in the text; where it was found, to who debugs.
+                _log.error("could not start: %s", error, exc_info=_log.isEnabledFor(logging.DEBUG))
+                return 1
             except Exception as error:
                 _log.exception("could not start: %s", error)
                 return 1
@@ -59,15 +63,18 @@ async def _serve(settings: Settings) -> int:
 
 def _lock(data_dir: Path) -> IO[str]:
     """The data directory for this process alone, until the file is closed."""
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
-    file = open(data_dir / "lock", "a+")  # noqa: SIM115 - held for the server's life
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o711)
+        file = open(data_dir / "lock", "a+")  # noqa: SIM115 - held for the server's life
+    except OSError as error:
+        raise DataDirectoryUnusable(f"--data-dir {data_dir} cannot be used: {error.strerror}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
-        raise DataDirectoryInUse(
+        raise DataDirectoryUnusable(
             f"{data_dir} is in use by the Lambay with pid {owner}; stop it or choose another --data-dir"
         ) from None
     file.truncate(0)

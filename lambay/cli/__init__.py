@@ -23,7 +23,7 @@ from lambay.cli import (
     version,
     zone,
 )
-from lambay.cli.endpoint import CommandError
+from lambay.cli.endpoint import CommandError, failure
 
 _VERBS = (
     up,
@@ -64,3 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception as error:
+        said = failure(options, error)
+        if said is None:
+            raise
+        print(f"lambay: {said}", file=sys.stderr)
+        return 1

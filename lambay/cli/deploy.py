@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lambay.cli.endpoint import CommandError, add_endpoint
+from lambay.cli.endpoint import add_endpoint
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,12 +32,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from botocore.exceptions import BotoCoreError, ClientError
     from rich.console import Console
 
     from lambay.cli.deployment import deploy
 
-    try:
-        return deploy(options, Console(stderr=options.json))
-    except (ClientError, BotoCoreError) as error:
-        raise CommandError(str(error)) from None
+    return deploy(options, Console(stderr=options.json))

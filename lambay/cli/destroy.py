@@ -19,21 +19,17 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from botocore.exceptions import BotoCoreError, ClientError
     from rich.console import Console
 
     from lambay.cli.deployment import stack_name
     from lambay.cli.progress import Progress
 
     name = stack_name(Path(options.stack), None) if Path(options.stack).is_file() else options.stack
-    try:
-        cloudformation = client(options, "cloudformation")
-        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
-        progress = Progress(cloudformation, stack, name)
-        cloudformation.delete_stack(StackName=stack, RetainResources=options.retain)
-        status = progress.follow(Console())
-    except (ClientError, BotoCoreError) as error:
-        raise CommandError(str(error)) from None
+    cloudformation = client(options, "cloudformation")
+    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
+    progress = Progress(cloudformation, stack, name)
+    cloudformation.delete_stack(StackName=stack, RetainResources=options.retain)
+    status = progress.follow(Console())
     if status != "DELETE_COMPLETE":
         reasons = "".join(f"\n  {resource}: {reason}" for resource, reason in progress.failures)
         raise CommandError(f"{name} ended in {status}{reasons}")

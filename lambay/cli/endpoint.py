@@ -8,6 +8,7 @@ import json
 import os
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,7 @@ class CommandError(Exception):
 def add_endpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--endpoint",
+        type=_url,
         default=os.environ.get("AWS_ENDPOINT_URL", DEFAULT_ENDPOINT),
         help="the server's URL (AWS_ENDPOINT_URL; default %(default)s)",
     )
@@ -30,6 +32,13 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         help="Region (AWS_REGION; default %(default)s)",
     )
+
+
+def _url(text: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL such as {DEFAULT_ENDPOINT}")
+    return text
 
 
 def client(options: argparse.Namespace, service: str) -> Any:
@@ -55,6 +64,20 @@ def _without_retries(parsed: dict[str, Any], **_: object) -> None:
     parsed.get("ResponseMetadata", {}).pop("MaxAttemptsReached", None)
 
 
+def failure(options: argparse.Namespace, error: Exception) -> str | None:
+    """What to say of an AWS client's error; None for an error that is none of its."""
+    from botocore import exceptions
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, exceptions.EndpointConnectionError):
+        return f"no Lambay answers at {options.endpoint}; start one with `lambay up`"
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+        return f"no Lambay answers at {options.endpoint} ({error.kwargs.get('error')})"
+    if isinstance(error, ResponseParserError):
+        return f"what answers at {options.endpoint} is not Lambay"
+    return str(error) if isinstance(error, (exceptions.ClientError, exceptions.BotoCoreError)) else None
+
+
 def function_named(options: argparse.Namespace, text: str) -> str:
     """The function that a text means: STACK/RESOURCE is the one that a stack made of its template's resource.
 
@@ -73,7 +96,10 @@ def ask(options: argparse.Namespace, method: str, path: str, body: object = None
     """The parsed JSON answer of one of the server's own pages under `/_lambay/`."""
     with _open(options, method, path, body) as answer:
         text = answer.read()
-    return json.loads(text) if text else None
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        raise CommandError(f"what answers at {options.endpoint} is not Lambay") from None
 
 
 def lines(options: argparse.Namespace, path: str) -> Iterator[Any]:
@@ -94,6 +120,9 @@ def _open(options: argparse.Namespace, method: str, path: str, body: object) -> 
         raise CommandError(
             f"no Lambay answers at {options.endpoint} ({error.reason}); start one with `lambay up`"
         ) from None
+    except (OSError, http.client.HTTPException) as error:
+        # Somebody listens there and does not speak as the URL says.
+        raise CommandError(f"no Lambay answers at {options.endpoint} ({error})") from None
 
 
 def _trust() -> ssl.SSLContext:

@@ -6,7 +6,7 @@ import argparse
 import json
 from urllib.parse import urlencode
 
-from lambay.cli.endpoint import CommandError, add_endpoint, ask, function_named
+from lambay.cli.endpoint import add_endpoint, ask, function_named
 
 _MARKS = {"ok": "✓", "failed": "✗", "note": "!", "unknown": "?"}
 
@@ -25,12 +25,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0 where nothing is in the way, 1 otherwise."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        subject = function_named(options, options.subject)
-    except (ClientError, BotoCoreError) as error:
-        raise CommandError(str(error)) from None
+    subject = function_named(options, options.subject)
     query = urlencode({"arn": subject, "region": options.region})
     told = ask(options, "GET", f"/_lambay/explain?{query}")
     if options.json:

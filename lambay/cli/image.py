@@ -37,8 +37,6 @@ def _push(options: argparse.Namespace) -> int:
     named = _REPOSITORY.fullmatch(options.repository)
     if named is None:
         raise CommandError(f"{options.repository!r} is not REPOSITORY or REPOSITORY:TAG")
-    from botocore.exceptions import BotoCoreError, ClientError
-
     from lambay.runtime.images import ImageUnusable, parts
 
     name, tag = named["name"], named["tag"] or "latest"
@@ -55,8 +53,6 @@ def _push(options: argparse.Namespace) -> int:
             registry.put(tag, image.manifest, image.media_type)
     except ImageUnusable as error:
         raise CommandError(f"{options.archive}: {error}") from None
-    except (ClientError, BotoCoreError) as error:
-        raise CommandError(str(error)) from None
     except http.client.HTTPException as error:
         raise CommandError(f"{options.endpoint}: {error!r}") from None
     except OSError as error:

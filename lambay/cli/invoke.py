@@ -26,17 +26,12 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        answer = client(options, "lambda").invoke(
-            FunctionName=function_named(options, options.function),
-            Payload=_event(options.event),
-            InvocationType="Event" if options.event_type else "RequestResponse",
-            LogType="None" if options.event_type or options.quiet else "Tail",
-        )
-    except (ClientError, BotoCoreError) as error:
-        raise CommandError(str(error)) from None
+    answer = client(options, "lambda").invoke(
+        FunctionName=function_named(options, options.function),
+        Payload=_event(options.event),
+        InvocationType="Event" if options.event_type else "RequestResponse",
+        LogType="None" if options.event_type or options.quiet else "Tail",
+    )
     if "LogResult" in answer:
         sys.stderr.write(base64.b64decode(answer["LogResult"]).decode(errors="replace"))
         sys.stderr.flush()

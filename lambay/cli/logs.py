@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from lambay.cli.endpoint import CommandError, add_endpoint, client, lines
+from lambay.cli.endpoint import add_endpoint, client, lines
 from lambay.cli.spans import seconds
 
 
@@ -25,8 +25,6 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from botocore.exceptions import ClientError
-
     group = options.group if "/" in options.group else f"/aws/lambda/{options.group}"
     since = int((time.time() - seconds("--since", options.since)) * 1000)
     if options.follow:
@@ -41,12 +39,9 @@ def run(options: argparse.Namespace) -> int:
         .get_paginator("filter_log_events")
         .paginate(logGroupName=group, startTime=since, filterPattern=options.filter)
     )
-    try:
-        for page in pages:
-            for event in page["events"]:
-                _print(event, options.json)
-    except ClientError as error:
-        raise CommandError(str(error)) from None
+    for page in pages:
+        for event in page["events"]:
+            _print(event, options.json)
     return 0
 
 
