@@ -40,6 +40,7 @@ from lambay.identity import (
 )
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
+from lambay.neighbours.image_manifests import ImageManifests
 from lambay.neighbours.resource_policies import ResourcePolicies
 from lambay.network import Network, Wires
 from lambay.nfs import Exports, Visits, VpcClients, identities
@@ -130,10 +131,12 @@ class House:
         self.registry = Registry(
             settings.data_dir / "images",
             self.neighbours,
+            ImageManifests(self.neighbours.run),
             self._ask,
             self.clock,
             settings.url,
         )
+        self.neighbours.on_change("ecr", self.registry.changed)
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.functions = Functions(
             self.store,
@@ -258,6 +261,7 @@ class House:
         await house.alarms.start()
         stack.push_async_callback(house.billing.stop)
         await house.billing.start()
+        stack.push_async_callback(house.registry.stop)
         house.registry.start()
         stack.push_async_callback(house.deployments.stop)
         await house.deployments.start()

@@ -360,7 +360,7 @@ class DefinitionOperations(Operations):
 
 @asynccontextmanager
 async def _kept(resolving: Awaitable[Code]) -> AsyncIterator[Code]:
-    """An image stays where it is: nothing collects it while its function is written down."""
+    """The registry keeps for a while what it was asked for: until its function is written down, and longer."""
     yield await resolving
 
 

@@ -228,9 +228,12 @@ class Lifecycle:
             # An invocation under way may import more of its code.
             await self._admission.ended(key)
         await self._interfaces.collect(self._superseded.values())
-        await self._code.collect(self._codes_in_use)
+        await self._code.collect(self.codes_in_use)
+        if self.images is not None:
+            await self.images.collect(self.codes_in_use)
 
-    def _codes_in_use(self) -> set[str]:
+    def codes_in_use(self) -> set[str]:
+        """The digests of what functions and layers are made of, and of what environments still run."""
         digests = self._resources.codes_in_use() | self._admission.codes()
         for version in self._superseded.values():
             digests.add(version.code.digest)

@@ -136,6 +136,8 @@ class Functions(
         self._room = room
         self._images = Images(images, settings.data_dir / "images" / "layers") if images is not None else None
         room.lifecycle.images = invoker.images = self._images
+        if images is not None:
+            images.keep(room.lifecycle.codes_in_use)
         self._invoker = invoker
         self._streams = Streams(invoker)
         self._endpoint = endpoint

@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Collection
 from pathlib import Path
 from typing import IO
 
@@ -119,14 +118,20 @@ class Blobs:
         self._hashes.pop(upload, None)
         self._upload(upload).unlink(missing_ok=True)
 
-    def collect(self, in_use: Collection[str]) -> int:
-        """Remove the blobs whose digests are not in use; how many there were."""
-        removed = 0
+    def digests(self) -> list[str]:
+        """Of all blobs."""
+        return [f"sha256:{path.name}" for path in self._blobs.iterdir()]
+
+    def put_aside(self, digest: str) -> Path:
+        """Have a blob no more; where its content lies until the caller, or the next `open`, removes it."""
+        aside = self._uploads / f"{secrets.token_hex(16)}.gone"
+        self.path(digest).rename(aside)
+        return aside
+
+    def clear(self) -> None:
+        """Remove all."""
         for path in self._blobs.iterdir():
-            if f"sha256:{path.name}" not in in_use:
-                path.unlink()
-                removed += 1
-        return removed
+            path.unlink()
 
     def _upload(self, upload: str) -> Path:
         if re.fullmatch(r"[0-9a-f]{32}", upload) is None:

@@ -7,6 +7,7 @@ permissions included.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ import msgspec
 from lambay.aws import Ask, AWSError
 from lambay.http import Request, Response
 from lambay.registry.blobs import Blobs, DigestMismatch
+from lambay.registry.retention import Retention
 from lambay.registry.tokens import Bearer, Tokens
 
 PREFIX = "/v2/"
@@ -52,8 +54,9 @@ Page = Callable[[Request, Bearer, Mapping[str, str]], Awaitable[Response]]
 class Distribution:
     """Answers requests under `PREFIX`."""
 
-    def __init__(self, blobs: Blobs, tokens: Tokens, ask: Ask) -> None:
+    def __init__(self, blobs: Blobs, retention: Retention, tokens: Tokens, ask: Ask) -> None:
         self._blobs = blobs
+        self._retention = retention
         self._tokens = tokens
         self._ask = ask
         self._writers: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -102,6 +105,7 @@ class Distribution:
     async def _blob(self, request: Request, bearer: Bearer, named: Mapping[str, str]) -> Response:
         await self._check_repository(bearer, named["name"])
         path = self._blobs.path(named["digest"])
+        self._retention.touch([named["digest"]])
         if not path.exists():
             raise Refusal(404, "BLOB_UNKNOWN", f"there is no blob {named['digest']}")
         headers = {
@@ -115,8 +119,10 @@ class Distribution:
         """A new upload; with `digest` the whole blob, with `mount` one that another repository has already."""
         await self._check_repository(bearer, named["name"])
         query = urllib.parse.parse_qs(request.query)
-        if "mount" in query and self._blobs.has(query["mount"][0]):
-            return _created(named["name"], query["mount"][0])
+        if "mount" in query:
+            self._retention.touch(query["mount"])
+            if self._blobs.has(query["mount"][0]):
+                return _created(named["name"], query["mount"][0])
         upload = await asyncio.to_thread(self._blobs.begin)
         if "digest" in query:
             return await self._finish(request, bearer, {**named, "upload": upload})
@@ -140,6 +146,7 @@ class Distribution:
         digest = urllib.parse.parse_qs(request.query).get("digest", [""])[0]
         async with self._exclusive(named["upload"]):
             await self._take(named["upload"], request)
+            self._retention.touch([digest])
             try:
                 await asyncio.to_thread(self._blobs.finish, named["upload"], digest)
             except FileNotFoundError:
@@ -197,7 +204,9 @@ class Distribution:
 
     async def _put_manifest(self, request: Request, bearer: Bearer, named: Mapping[str, str]) -> Response:
         kind = request.headers.get("content-type") or _media_type(request.body)
-        for blob in needed(request.body):
+        parts = needed(request.body)
+        self._retention.touch(["sha256:" + hashlib.sha256(request.body).hexdigest(), *parts])
+        for blob in parts:
             if not self._blobs.has(blob):
                 raise Refusal(404, "MANIFEST_BLOB_UNKNOWN", f"the blob {blob} was not uploaded")
         digest = await asyncio.to_thread(self._blobs.add, request.body)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +18,7 @@ from lambay.clock import Clock
 from lambay.http import Request, Response
 from lambay.registry.blobs import Blobs
 from lambay.registry.distribution import PREFIX, Distribution
+from lambay.registry.retention import Manifests, Retention
 from lambay.registry.tokens import Tokens
 
 _ECR_URI = re.compile(
@@ -47,12 +48,20 @@ class Registry:
     """Images in `directory`. `serves` tells its requests from the AWS API's."""
 
     def __init__(
-        self, directory: Path, neighbours: Neighbours, ask: Ask, clock: Clock, endpoint: str
+        self,
+        directory: Path,
+        neighbours: Neighbours,
+        manifests: Manifests,
+        ask: Ask,
+        clock: Clock,
+        endpoint: str,
     ) -> None:
+        """`manifests` tells those of all images that ECR's repositories have."""
         self._blobs = Blobs(directory)
         self._layouts = directory / "layouts"
+        self._retention = Retention(self._blobs, self._layouts, manifests, clock)
         self._tokens = Tokens(clock)
-        self._distribution = Distribution(self._blobs, self._tokens, ask)
+        self._distribution = Distribution(self._blobs, self._retention, self._tokens, ask)
         self._neighbours = neighbours
         self._ask = ask
         self._endpoint = endpoint
@@ -60,10 +69,26 @@ class Registry:
     def start(self) -> None:
         self._blobs.open()
         self._layouts.mkdir(exist_ok=True)
+        self._retention.start()
+
+    async def stop(self) -> None:
+        await self._retention.stop()
+
+    def keep(self, functions: Callable[[], Collection[str]]) -> None:
+        """Keep the images that `functions` tells the digests (hex) of, whatever becomes of them in ECR."""
+        self._retention.functions = functions
+
+    def changed(self, account: str = "", region: str = "") -> None:
+        """An image may be no function's, or no repository's, any more: remove in the background what is nobody's."""
+        self._retention.changed()
+
+    async def collect(self) -> None:
+        """Remove now what is nobody's."""
+        await self._retention.collect()
 
     async def reset(self) -> None:
         """Forget every image."""
-        await asyncio.to_thread(self._blobs.collect, ())
+        await asyncio.to_thread(self._blobs.clear)
         await asyncio.to_thread(self._forget_layouts)
 
     def _forget_layouts(self) -> None:
@@ -173,6 +198,7 @@ class Registry:
         Raises InvalidParameterValueException for what is not the image that it says.
         """
         for digest, opened in blobs:
+            self._retention.touch([digest])
             if not self._blobs.has(digest):
                 with opened() as content:
                     self._blobs.take(content, digest)
@@ -188,11 +214,9 @@ class Registry:
             raise _invalid(
                 f"The image manifest, config or layer media type for the source image {uri} is not supported."
             )
-        missing = [
-            part["digest"]
-            for part in (whole["config"], *whole["layers"])
-            if not self._blobs.has(part["digest"])
-        ]
+        parts = [str(part["digest"]) for part in (whole["config"], *whole["layers"])]
+        self._retention.touch(["sha256:" + hashlib.sha256(manifest).hexdigest(), *parts])
+        missing = [part for part in parts if not self._blobs.has(part)]
         if missing:
             raise _invalid(f"Source image {uri} lacks the layer {missing[0]}; push it again.")
         config = msgspec.json.decode(self._blobs.path(whole["config"]["digest"]).read_bytes())

@@ -21,6 +21,7 @@ from lambay.http import Request, Response
 from lambay.identity import Identity, ServiceAccess
 from lambay.neighbours import Neighbours
 from lambay.neighbours.access_keys import IamRecords
+from lambay.neighbours.image_manifests import ImageManifests
 from lambay.network import Network
 from lambay.registry import Registry
 from lambay.settings import Settings
@@ -64,7 +65,14 @@ class Server:
         self.fleet = FakeFleet()
         self.store = Store(data_dir / "lambay.db")
         self.neighbours = Neighbours(data_dir / "neighbours", settings, clock)
-        self.registry = Registry(data_dir / "images", self.neighbours, self.ask, clock, "http://localhost")
+        self.registry = Registry(
+            data_dir / "images",
+            self.neighbours,
+            ImageManifests(self.neighbours.run),
+            self.ask,
+            clock,
+            "http://localhost",
+        )
         iam = IamRecords(self.neighbours.ready)
         identity = Identity(self.store, iam, settings, clock)
         self.functions = Functions(
@@ -78,6 +86,7 @@ class Server:
             ServiceAccess(identity, iam),
             images=self.registry,
         )
+        self.neighbours.on_change("ecr", self.registry.changed)
         self.neighbours.answer_instead("ecr", "GetAuthorizationToken", self.registry.authorization_token)
         self.neighbours.on_invocation(self.functions.deliver)
         self.neighbours.on_change("events", self.functions.rules_changed)
@@ -123,6 +132,7 @@ class Server:
         await self.listener.stop(0)
         await self.deployments.stop()
         await self.functions.stop()
+        await self.registry.stop()
         await self.neighbours.close()
         self.store.close()
 

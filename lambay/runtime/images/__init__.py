@@ -6,6 +6,6 @@ What is unpacked here is mounted by slots; where images come from is no business
 
 from lambay.runtime.images.image import Image, ImageUnusable
 from lambay.runtime.images.parts import Parts, parts
-from lambay.runtime.images.unpacking import unpack
+from lambay.runtime.images.unpacking import layer_names, unpack
 
-__all__ = ["Image", "ImageUnusable", "Parts", "parts", "unpack"]
+__all__ = ["Image", "ImageUnusable", "Parts", "layer_names", "parts", "unpack"]

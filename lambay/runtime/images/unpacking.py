@@ -102,6 +102,16 @@ def unpack(source: Path, into: Path) -> Image:
     )
 
 
+def layer_names(source: Path) -> tuple[str, ...]:
+    """The names that the layers of the image at `source` have where `unpack` puts them, the lowest first; blocks.
+
+    Raises ImageUnusable, OSError.
+    """
+    with contents(source) as held:
+        configuration, _ = _documents(held)
+    return tuple(_hexadecimal(diff_id) for diff_id in configuration.rootfs.diff_ids)
+
+
 def _documents(held: Contents) -> tuple[_Configuration, list[str]]:
     """The configuration, and the layers' names, the lowest first."""
     if held.has("index.json"):
