@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -141,6 +142,7 @@ class Live:
         self._clock = clock
         self._before: _Look | None = None
         self._now: _Look | None = None
+        self._percentiles: dict[FunctionKey, tuple[int, float | None, float | None]] = {}
         publisher.on_sample(self._look)
 
     def view(self) -> LiveView:
@@ -178,6 +180,8 @@ class Live:
             await sampled.wait()
 
     def _look(self) -> None:
+        for gone in self._percentiles.keys() - self._activity.totals.keys():
+            del self._percentiles[gone]
         stats = self._publisher.stats
         volumes = {} if stats is None else _with_mounts(stats.volumes, stats.mounts)
         self._before = self._now
@@ -226,10 +230,13 @@ class Live:
             *self._activity.totals,
             *((each.account, each.region, each.function) for each in environments),
         }
+        owned: defaultdict[FunctionKey, list[Living]] = defaultdict(list)
+        for each in environments:
+            owned[each.account, each.region, each.function].append(each)
         found: list[LiveFunction] = []
         for key in sorted(keys):
             totals = self._activity.totals.get(key, Totals())
-            own = [each for each in environments if (each.account, each.region, each.function) == key]
+            own = owned.get(key, [])
             rates = [
                 max(0, late - early) / seconds
                 for late, early in zip(
@@ -238,7 +245,7 @@ class Live:
                     strict=True,
                 )
             ]
-            recent = sorted(totals.recent)
+            p50, p99 = self._middle_and_most(key, totals)
             found.append(
                 LiveFunction(
                     account=key[0],
@@ -251,8 +258,8 @@ class Live:
                     errors_per_s=rates[1],
                     throttles_per_s=rates[2],
                     cold_starts_per_s=rates[3],
-                    p50_ms=recent[len(recent) // 2] if recent else None,
-                    p99_ms=recent[min(len(recent) - 1, len(recent) * 99 // 100)] if recent else None,
+                    p50_ms=p50,
+                    p99_ms=p99,
                     invocations=totals.invocations,
                     errors=totals.errors,
                     throttles=totals.throttles,
@@ -260,6 +267,16 @@ class Live:
                 )
             )
         return found
+
+    def _middle_and_most(self, key: FunctionKey, totals: Totals) -> tuple[float | None, float | None]:
+        """p50 and p99 of the last durations, worked out anew where there were more."""
+        known = self._percentiles.get(key)
+        if known is None or known[0] != totals.invocations:
+            recent = sorted(totals.recent)
+            p50 = recent[len(recent) // 2] if recent else None
+            p99 = recent[min(len(recent) - 1, len(recent) * 99 // 100)] if recent else None
+            known = self._percentiles[key] = (totals.invocations, p50, p99)
+        return known[1:]
 
 
 def _with_mounts(

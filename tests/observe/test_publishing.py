@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from lambay.clock import Clock
 from lambay.observe.live import Live
 from lambay.observe.metrics.service import Metrics
 from lambay.observe.publishing.functions import FunctionActivity
-from lambay.observe.publishing.publisher import Publisher
+from lambay.observe.publishing.publisher import Publisher, in_turns
 from lambay.runtime import EnvironmentSpec, Outcome
 
 from .conftest import ACCOUNT, REGION
@@ -172,6 +173,30 @@ async def test_invocations_by_function_resource_and_version(
     assert await value(metrics, "AWS/Lambda", "Throttles", "Sum", FunctionName="fn") == 1
     assert await value(metrics, "AWS/Lambda", "Duration", "p99", FunctionName="fn") == 100
     assert await value(metrics, "Lambay/Usage", "LambdaGigabyteSeconds", FunctionName="fn") == 2
+
+
+async def test_a_thousand_functions_metrics_leave_turns_to_others(
+    activity: FunctionActivity, publisher: Publisher, metrics: Metrics
+) -> None:
+    for number in range(1000):
+        run(activity, Named(f"fn{number}"))
+        run(activity, Named(f"fn{number}", qualifier="live"))
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(0)
+            await asyncio.sleep(0)
+
+    going_on = asyncio.create_task(others())
+    data = [datum async for some in in_turns(activity.take()) for datum in some]
+    going_on.cancel()
+
+    assert len(turns) >= len(data) // 300
+    await metrics.put(data)
+    assert await value(metrics, "AWS/Lambda", "Invocations") == 2000
+    assert await value(metrics, "AWS/Lambda", "Invocations", FunctionName="fn999") == 2
+    assert await value(metrics, "AWS/Lambda", "Duration", "p50") == 100
 
 
 async def test_an_invocation_that_did_not_run_is_none(

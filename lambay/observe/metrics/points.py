@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import msgspec
 
 MOST_VALUES = 64
-_FINEST = 0.01
+# Of the logarithm: values closer than that are within a per cent of each other.
+_STEP = math.log1p(0.01)
 UNKNOWN = b""
 """The stored form of a distribution that was never told: a statistic set's."""
 
@@ -79,21 +80,24 @@ def rounded(values: dict[float, float], most: int) -> dict[float, float]:
 
     The same values stand for neighbours everywhere, so that packed points have many bytes in common.
     """
-    width = _FINEST
-    while True:
-        found = _grouped(values, math.log1p(width))
-        if len(found) <= most:
-            return found
-        width *= 2
-
-
-def _grouped(values: dict[float, float], step: float) -> dict[float, float]:
-    found: dict[float, float] = {}
+    counts: dict[tuple[bool, int], float] = {}
+    zeros = values.get(0.0, 0.0)
     for value, count in values.items():
         if value:
-            size = math.exp((math.floor(math.log(abs(value)) / step) + 0.5) * step)
-            value = math.copysign(size, value)
-        found[value] = found.get(value, 0.0) + count
+            key = (value < 0, math.floor(math.log(abs(value)) / _STEP))
+            counts[key] = counts.get(key, 0.0) + count
+    step = _STEP
+    while len(counts) + bool(zeros) > most:
+        # Two neighbours become one, whose place is half of theirs.
+        halved: dict[tuple[bool, int], float] = {}
+        for (negative, place), count in counts.items():
+            key = (negative, place >> 1)
+            halved[key] = halved.get(key, 0.0) + count
+        counts, step = halved, step * 2
+    found = {0.0: zeros} if zeros else {}
+    for (negative, place), count in counts.items():
+        size = math.exp((place + 0.5) * step)
+        found[-size if negative else size] = count
     return found
 
 

@@ -6,9 +6,10 @@ it is a few additions; everything else waits until a minute is over.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import chain
 
 from lambay.clock import Clock
 from lambay.observe.metrics.points import Point
@@ -26,6 +27,9 @@ Key = tuple[str, str, str, str, str]
 """Account, Region, function, qualifier (empty for none), executed version (empty where nothing was run)."""
 
 Place = tuple[str, str]
+Measured = tuple[str, str, Point]
+"""A metric's name, its unit and the minute's values."""
+
 FunctionKey = tuple[str, str, str]
 
 
@@ -151,10 +155,12 @@ class FunctionActivity:
         else:
             cell.undelivered += 1
 
-    def take(self, *, before: int | None = None) -> list[Datum]:
-        """The metrics of the minutes (since the epoch) before that one, or of all; they are forgotten here."""
+    def take(self, *, before: int | None = None) -> Iterator[list[Datum]]:
+        """The metrics of the minutes (since the epoch) before that one, or of all, a function's at a time: those of
+        a thousand functions take a while. They are forgotten here at once."""
         due = sorted(minute for minute in self._minutes if before is None or minute < before)
-        return [datum for minute in due for datum in _data(minute * 60, self._minutes.pop(minute))]
+        taken = [(number * 60, self._minutes.pop(number)) for number in due]
+        return chain.from_iterable(_data(at, minute) for at, minute in taken)
 
     def forget(self) -> None:
         """Forget everything that was counted; what runs goes on."""
@@ -185,53 +191,82 @@ class FunctionActivity:
         return found
 
 
-def _data(at: int, minute: Minute) -> Iterator[Datum]:
-    points: dict[tuple[Metric, str], Point] = {}
-
-    def add(metric: Metric, unit: str, point: Point) -> None:
-        there = points.get((metric, unit))
-        if there is None:
-            points[metric, unit] = point.copy()
-        else:
-            there.merge(point)
-
+def _data(at: int, minute: Minute) -> Iterator[list[Datum]]:
+    functions: defaultdict[FunctionKey, list[tuple[Key, Cell]]] = defaultdict(list)
+    places: defaultdict[Place, list[Cell]] = defaultdict(list)
     for key, cell in minute.cells.items():
-        account, region, name, _, _ = key
-        measured = list(_measured(cell))
-        for each in _dimension_sets(key):
-            for metric_name, unit, point in measured:
-                add(Metric(account, region, NAMESPACE, metric_name, each), unit, point)
-        if cell.invocations:
-            usage = Metric(
-                account, region, USAGE, "LambdaGigabyteSeconds", dimensions({"FunctionName": name})
-            )
-            add(usage, "None", Point.of(cell.gigabyte_seconds))
+        functions[key[:3]].append((key, cell))
+        places[key[:2]].append(cell)
+    for function, own in functions.items():
+        yield list(_of_function(at, function, own))
     for (account, region, name), counts in minute.running.items():
         point = Point.of_values((float(value), float(count)) for value, count in counts.items())
-        for named in ({"FunctionName": name}, {"FunctionName": name, "Resource": name}):
-            add(Metric(account, region, NAMESPACE, "ConcurrentExecutions", dimensions(named)), "Count", point)
-    for metric_name, places in (
+        yield [
+            Datum(
+                Metric(account, region, NAMESPACE, "ConcurrentExecutions", dimensions(named)),
+                at,
+                point,
+                "Count",
+            )
+            for named in ({"FunctionName": name}, {"FunctionName": name, "Resource": name})
+        ]
+    for place, cells in places.items():
+        yield list(_told(at, place, (), _measured(_joined(cells))))
+    for metric_name, running in (
         ("ConcurrentExecutions", minute.account_running),
         ("UnreservedConcurrentExecutions", minute.unreserved),
     ):
-        for (account, region), counts in places.items():
+        for place, counts in running.items():
             point = Point.of_values((float(value), float(count)) for value, count in counts.items())
-            add(Metric(account, region, NAMESPACE, metric_name), "Count", point)
-    for (metric, unit), point in points.items():
-        yield Datum(metric, at, point, unit)
+            yield list(_told(at, place, (), [(metric_name, "Count", point)]))
+
+
+def _of_function(at: int, function: FunctionKey, cells: Sequence[tuple[Key, Cell]]) -> Iterator[Datum]:
+    account, region, name = function
+    sets: defaultdict[Dimensions, list[Cell]] = defaultdict(list)
+    for key, cell in cells:
+        for each in _dimension_sets(key):
+            sets[each].append(cell)
+    # Where a function has one version and no alias all its sets of dimensions have the same numbers.
+    measured: dict[tuple[int, ...], list[Measured]] = {}
+    for each, own in sets.items():
+        which = tuple(map(id, own))
+        if which not in measured:
+            measured[which] = list(_measured(_joined(own)))
+        yield from _told(at, (account, region), each, measured[which])
+    if any(cell.invocations for _, cell in cells):
+        usage = dimensions({"FunctionName": name})
+        amount = sum(cell.gigabyte_seconds for _, cell in cells)
+        yield Datum(Metric(account, region, USAGE, "LambdaGigabyteSeconds", usage), at, Point.of(amount))
+
+
+def _told(at: int, place: Place, named: Dimensions, measured: Iterable[Measured]) -> Iterator[Datum]:
+    for name, unit, point in measured:
+        yield Datum(Metric(*place, NAMESPACE, name, named), at, point, unit)
+
+
+def _joined(cells: Sequence[Cell]) -> Cell:
+    """All together."""
+    if len(cells) == 1:
+        return cells[0]
+    whole = Cell()
+    for each in fields(Cell):
+        values = [getattr(cell, each.name) for cell in cells]
+        many = isinstance(values[0], list)
+        setattr(whole, each.name, list(chain.from_iterable(values)) if many else sum(values))
+    return whole
 
 
 def _dimension_sets(key: Key) -> Iterator[Dimensions]:
     _, _, name, qualifier, version = key
     resource = f"{name}:{qualifier}" if qualifier else name
-    yield ()
     yield dimensions({"FunctionName": name})
     yield dimensions({"FunctionName": name, "Resource": resource})
     if version and qualifier and qualifier != version:
         yield dimensions({"FunctionName": name, "Resource": resource, "ExecutedVersion": version})
 
 
-def _measured(cell: Cell) -> Iterator[tuple[str, str, Point]]:
+def _measured(cell: Cell) -> Iterator[Measured]:
     if cell.invocations or cell.throttles:
         # As in Lambda: each invocation is a sample of 0 or 1, so that the average is the rate.
         invocations = float(cell.invocations)
