@@ -15,6 +15,7 @@ from typing import Any
 import zstandard
 
 from lambay.runtime.images.image import HOST_ARCHITECTURE
+from lambay.runtime.interpreters import Interpreter
 
 # A runtime in one static program: tells how it was started, and what of the files named in the event it finds.
 PROGRAM = r"""
@@ -158,3 +159,40 @@ def saved(path: Path, layers: Sequence[bytes], **config: Any) -> Path:
     entries = {"config.json": configuration(layers, **config), "manifest.json": manifest}
     path.write_bytes(layer({**entries, **dict(zip(names, layers, strict=True))}))
     return path
+
+
+def python_root(interpreter: Interpreter, packages: Path) -> bytes:
+    """A layer with what a slim image has: an interpreter, its library, what it links to, awslambdaric of `packages`."""
+    prefix, library = interpreter.prefix, f"lib/{interpreter.runtime}"
+    extensions = (prefix / library / "lib-dynload").glob("*.so")
+    linked = subprocess.run(
+        ["ldd", interpreter.executable, *extensions, *packages.glob("*.so")], capture_output=True, text=True
+    ).stdout
+    libraries = {word for word in linked.split() if word.startswith("/") and not word.endswith(":")}
+
+    def slim(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        left_out = (
+            "test",
+            "tests",
+            "site-packages",
+            "__pycache__",
+            "idlelib",
+            "ensurepip",
+            "lib2to3",
+            "tkinter",
+        )
+        return None if Path(entry.name).name in left_out or "/config-" in entry.name else entry
+
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.add(interpreter.executable, f"usr/local/bin/{interpreter.runtime}")
+        archive.add(prefix / library, f"usr/local/{library}", filter=slim)
+        # The runtime client and what it needs; the SDK is large and of no concern here.
+        for pattern in ("awslambdaric*", "runtime_client*", "simplejson", "snapshot_restore_py"):
+            for package in packages.glob(pattern):
+                archive.add(package, f"usr/local/{library}/site-packages/{package.name}")
+        for shared in prefix.glob("lib/libpython3*.so*"):
+            archive.add(shared, f"usr/local/lib/{shared.name}")
+        for name in sorted(libraries):
+            archive.add(Path(name).resolve(), name.lstrip("/"))
+    return file.getvalue()

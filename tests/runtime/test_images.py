@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import zstandard
 
-from lambay.runtime import EnvironmentSpec, FileSystemMount
+from lambay.runtime import EnvironmentSpec, FileSystemMount, interpreters, packages
 from lambay.runtime.images import Image, ImageUnusable, unpack
+from lambay.runtime.languages import OWN_PYTHON
 
 from .arrange import Bench
-from .oci import hardlink, layer, layout, program, saved
+from .oci import hardlink, layer, layout, program, python_root, saved
 
 
 def tree(directory: Path) -> dict[str, str]:
@@ -256,6 +257,60 @@ async def test_an_image_is_a_functions_root(bench: Bench, runtime_program: bytes
     assert environment["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001"
     assert again["files"]["/etc/motd"] == "hello"
     assert "INIT_START" not in await bench.log(spec)
+
+
+async def test_an_image_with_awslambdaric(bench: Bench) -> None:
+    """As the Developer Guide makes one of a Python base image: "Using a non-AWS base image"."""
+    interpreter = interpreters.find(OWN_PYTHON)
+    packaged = packages.built(OWN_PYTHON)
+    assert interpreter is not None
+    assert packaged is not None
+    source = b"""
+import os, sys
+COUNT = 0
+def handler(event, context):
+    global COUNT
+    COUNT += 1
+    print("seen", event)
+    if event == "fail":
+        raise ValueError("no")
+    return {
+        "count": COUNT, "cwd": os.getcwd(), "name": context.function_name, "stage": os.environ["STAGE"],
+        "own": os.environ["OWN"], "uid": os.getuid(), "executable": sys.executable, "root": sorted(os.listdir("/")),
+        "left": context.get_remaining_time_in_millis() > 0, "script": os.path.basename(sys.argv[0]),
+    }
+"""
+    python = f"/usr/local/bin/{OWN_PYTHON}"
+    image = unpack(
+        layout(
+            bench.directory / "image",
+            [python_root(interpreter, packaged), layer({"function/app.py": source, "tmp": None})],
+            "none",
+            Entrypoint=[python, "-m", "awslambdaric"],
+            Cmd=["app.handler"],
+            WorkingDir="/function",
+            User="root",
+            Env=["STAGE=image", "OWN=$HOME"],
+        ),
+        bench.directory / "layers",
+    )
+    spec = of_image(bench, image, variables={"STAGE": "mine"}, timeout_s=60)
+
+    first = await bench.answer(spec)
+    failed = await bench.invoke(spec, "fail")
+    third = await bench.answer(spec)
+
+    assert (first["count"], third["count"]) == (1, 3)
+    # Of ENV no shell makes anything; the function's own variables win; USER has no effect.
+    assert (first["stage"], first["own"], first["cwd"]) == ("mine", "$HOME", "/function")
+    assert (first["name"], first["executable"], first["left"]) == (spec.function_name, python, True)
+    assert first["uid"] >= 0x40000000
+    # Nothing of the host's.
+    assert {"function", "mnt", "usr"} <= set(first["root"])
+    assert not {"boot", "sys"} & set(first["root"])
+    error = json.loads(failed.payload)
+    assert (error["errorType"], error["errorMessage"]) == ("ValueError", "no")
+    assert "seen None" in await bench.log(spec)
 
 
 @pytest.mark.parametrize(
