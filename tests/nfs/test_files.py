@@ -272,3 +272,23 @@ def test_traffic_is_metered_and_connections_are_counted(door: Door, client: Clie
     assert after["read_bytes"] - before["read_bytes"] == 50_000
     assert after["metadata_write_ops"] - before["metadata_write_ops"] == 1, "one OPEN that creates"
     assert after["connections"] >= 1
+
+
+@pytest.mark.parametrize(("want", "why"), [(0x400, 0), (0x500, 7), (0x100, 2), (0x200, 2), (0x300, 2)])
+def test_who_wants_a_delegation_or_none_is_told_why_there_is_none(
+    client: Client, want: int, why: int
+) -> None:
+    handle, _ = client.open("wanted")
+
+    opened = client.ok(wire.putfh(handle), wire.open_(b"w", access=1 | want))[-1]
+
+    assert opened["why"] == why
+
+
+def test_the_mode_of_a_symbolic_link_is_nobodys_business(client: Client) -> None:
+    client.ok(*client.steps(), wire.create(5, "pointer", link="nowhere"))
+
+    assert (
+        client.status(*client.steps("pointer"), wire.setattr_(wire.ANONYMOUS, wire.attributes(mode=0o755)))
+        == wire.OK
+    )

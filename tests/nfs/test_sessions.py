@@ -81,6 +81,20 @@ def test_a_session_is_created_once_however_often_it_is_asked_for(connect: Connec
     assert second[0].value["session"] != first[1][0].value["session"]
 
 
+@pytest.mark.parametrize(("fore", "back"), [(10, 4096), (8192, 10)])
+def test_a_channel_too_small_is_refused_and_uses_up_no_sequence_number(
+    connect: Connect, fore: int, back: int
+) -> None:
+    connection = connect()
+    known = introduced(connection, name())
+    head = u32(wire.CREATE_SESSION) + u64(known["client"]) + u32(known["sequence"], 0)
+    small = head + wire.channel(request=fore) + wire.channel(request=back) + u32(0x40000000, 1, 0)
+
+    assert [connection.compound(small)[0] for _ in range(3)] == [wire.TOOSMALL] * 3
+
+    assert connection.compound(create_session(known["client"], known["sequence"]))[0] == wire.OK
+
+
 @pytest.mark.parametrize("flags", [0x10, 0x8])
 def test_flags_that_do_not_exist_are_refused(connect: Connect, flags: int) -> None:
     connection = connect()

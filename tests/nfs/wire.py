@@ -55,7 +55,7 @@ OK, PERM, NOENT, ACCES, EXIST, XDEV, NOTDIR, ISDIR, INVAL, FBIG, ROFS = (
     30,
 )
 NAMETOOLONG, NOTEMPTY, DQUOT, STALE = 63, 66, 69, 70
-BADHANDLE, NOTSUPP, BADTYPE, SAME, DENIED, GRACE = 10001, 10004, 10007, 10009, 10010, 10013
+BADHANDLE, NOTSUPP, TOOSMALL, BADTYPE, SAME, DENIED, GRACE = 10001, 10004, 10005, 10007, 10009, 10010, 10013
 CLID_INUSE, NOFILEHANDLE, MINOR_VERS_MISMATCH, STALE_CLIENTID = 10017, 10020, 10021, 10022
 OLD_STATEID, BAD_STATEID, NOT_SAME, SYMLINK, ATTRNOTSUPP, NO_GRACE = 10024, 10025, 10027, 10029, 10032, 10033
 BADXDR, OPENMODE, BADOWNER, BADNAME, OP_ILLEGAL = 10036, 10038, 10039, 10041, 10044
@@ -316,7 +316,11 @@ def _open(answer: Answer) -> dict[str, Any]:
         "flags": answer.u32(),
         "set": answer.bitmap(),
     }
-    assert answer.u32() == 0, "a delegation"
+    delegation = answer.u32()
+    assert delegation in (0, 3), "a delegation"
+    if delegation == 3:
+        found["why"] = answer.u32()
+        assert found["why"] != 2 or answer.u32() == 0, "told when there is one"
     return found
 
 

@@ -367,6 +367,8 @@ impl Clients {
         encode: impl Fn(Result<Created, Status>) -> Vec<u8>,
     ) -> Result<Vec<u8>, Status> {
         let client = self.client(id, realm)?;
+        // What can never be agreed on uses up no sequence number: a repetition is told the same.
+        let channels = (negotiate(fore)?, negotiate_back(back)?);
         let mut creation = client.creation();
         if sequence == creation.sequence {
             return creation.reply.clone().ok_or(Status::SEQ_MISORDERED);
@@ -377,7 +379,7 @@ impl Clients {
         if client.principal != *principal && !client.confirmed.load(SeqCst) {
             return Err(Status::CLID_INUSE);
         }
-        let result = self.establish(&client, fore, back);
+        let result = self.establish(&client, channels);
         let reply = encode(result);
         creation.sequence = sequence;
         client.created.store(sequence, SeqCst);
@@ -388,18 +390,8 @@ impl Clients {
     fn establish(
         &self,
         client: &Arc<Client>,
-        fore: Channel,
-        back: Channel,
+        (fore, back): (Channel, Channel),
     ) -> Result<Created, Status> {
-        let fore = negotiate(fore)?;
-        let back = Channel {
-            header_pad: 0,
-            max_request: back.max_request.min(4096),
-            max_response: back.max_response.min(4096),
-            max_cached: 0,
-            max_operations: back.max_operations.min(2),
-            max_requests: back.max_requests.min(1),
-        };
         if client.sessions().len() >= MOST_SESSIONS {
             return Err(Status::DELAY);
         }
@@ -587,6 +579,22 @@ impl Clients {
         let opens = opens.map(|client| client.holdings().open_files()).sum();
         (registry.confirmed.len(), registry.sessions.len(), opens)
     }
+}
+
+/// What a backchannel becomes. Who wants none may say nothing of it.
+fn negotiate_back(asked: Channel) -> Result<Channel, Status> {
+    let sizes = [asked.max_request, asked.max_response];
+    if sizes != [0, 0] && sizes.iter().any(|size| *size < LEAST_MESSAGE) {
+        return Err(Status::TOOSMALL);
+    }
+    Ok(Channel {
+        header_pad: 0,
+        max_request: asked.max_request.min(4096),
+        max_response: asked.max_response.min(4096),
+        max_cached: 0,
+        max_operations: asked.max_operations.min(2),
+        max_requests: asked.max_requests.min(1),
+    })
 }
 
 /// What a fore channel becomes.

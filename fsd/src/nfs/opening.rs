@@ -17,11 +17,19 @@ use crate::spreading;
 use crate::sys::file::{self, Stat};
 use crate::sys::Errno;
 
-/// "Wants" of delegations, which are heard and not followed.
+/// "Wants" of delegations, which are heard and not followed; the first are asked for at once, the others for later.
 const WANTS: u32 = 0x3_ff00;
+const WANTED_AT_ONCE: u32 = 0xff00;
+const WANT_NONE: u32 = 0x400;
+const WANT_CANCELLED: u32 = 0x500;
 /// `OPEN4_RESULT_LOCKTYPE_POSIX`
 const POSIX_LOCKS: u32 = 4;
 const NO_DELEGATION: u32 = 0;
+/// With the reason, section 18.16.3: who says what he wants is told why he has it not.
+const NO_DELEGATION_BECAUSE: u32 = 3;
+const NOT_WANTED: u32 = 0;
+const NO_RESOURCES: u32 = 2;
+const CANCELLED: u32 = 7;
 const DEFAULT_MODE: u32 = 0o644;
 
 /// A file that was opened, not yet held by the client.
@@ -30,6 +38,24 @@ struct Opened {
     fd: OwnedFd,
     stat: Stat,
     attributes: Bitmap,
+}
+
+fn encode_no_delegation(access: u32, out: &mut Encoder) {
+    let wanted = access & WANTED_AT_ONCE;
+    if wanted == 0 {
+        out.u32(NO_DELEGATION);
+        return;
+    }
+    out.u32(NO_DELEGATION_BECAUSE);
+    match wanted {
+        WANT_NONE => out.u32(NOT_WANTED),
+        WANT_CANCELLED => out.u32(CANCELLED),
+        _ => {
+            out.u32(NO_RESOURCES);
+            // Nor will it be told when there is one.
+            out.bool(false);
+        }
+    }
 }
 
 fn flags(access: u32) -> i32 {
@@ -103,7 +129,7 @@ impl Compound<'_> {
         out.raw(info.since(0));
         out.u32(POSIX_LOCKS);
         attributes.encode(out);
-        out.u32(NO_DELEGATION);
+        encode_no_delegation(open.access, out);
         Ok(())
     }
 
