@@ -21,6 +21,7 @@ from lambay.console import Console, Files, Topology
 from lambay.deploy import Stacks
 from lambay.deployments import Deployments
 from lambay.efs import FileSystems
+from lambay.efs.burst_credits import BurstCredits
 from lambay.efs.host_mounts import HostMounts
 from lambay.explain import Explainer
 from lambay.fsd import Fsd
@@ -180,6 +181,7 @@ class House:
         policies.add("lambda", self.functions.resource_policy)
         policies.add("elasticfilesystem", self.file_systems.resource_policy)
         self.host_mounts = HostMounts(self.file_systems, self.fsd, settings)
+        self.burst_credits = BurstCredits(self.file_systems)
         sts = SecurityTokens(self.identity, iam, settings, self.clock)
         self.deployments = Deployments(self.store, self._ask, self.clock, self._access, self.alarms)
         self.stacks = Stacks(

@@ -50,6 +50,8 @@ class OwnPages:
             ("POST", "/_lambay/mounts", house.host_mounts.create),
             ("GET", "/_lambay/mounts", house.host_mounts.list),
             ("DELETE", "/_lambay/mounts/", house.host_mounts.delete),
+            ("GET", "/_lambay/credits/", house.burst_credits.show),
+            ("POST", "/_lambay/credits/", house.burst_credits.put),
             ("GET", "/_lambay/logs/tail", house.logs.tail_handler),
             ("GET", "/_lambay/explain", house.explainer.page),
             ("GET", "/_lambay/network", self._network),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from lambay.cli.endpoint import CommandError, add_endpoint, ask
 
@@ -82,7 +82,14 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     unmount.add_argument("directory", type=Path)
     unmount.set_defaults(run=_unmount)
 
-    for action in (show, copy, cat, mount, unmount):
+    credits = actions.add_parser(
+        "credits", help="show a file system's burst credits, or set them to see it without"
+    )
+    credits.add_argument("file_system", help="fs-…")
+    credits.add_argument("amount", nargs="?", metavar="AMOUNT", help="bytes, or a number with K, M, G or T")
+    credits.set_defaults(run=_credits)
+
+    for action in (show, copy, cat, mount, unmount, credits):
         add_endpoint(action)
 
 
@@ -113,6 +120,24 @@ def _ls_file_systems(options: argparse.Namespace) -> int:
         for setting in shown["stored_not_enforced"]:
             print(f"    stored, not yet enforced: {setting}")
     return 0
+
+
+def _credits(options: argparse.Namespace) -> int:
+    page = f"/_lambay/credits/{quote(options.file_system)}"
+    if options.amount is None:
+        told = ask(options, "GET", page)
+    else:
+        told = ask(options, "POST", page, {"credits": _amount(options.amount)})
+    permitted = "no limit" if told["permitted"] is None else f"{_size(told['permitted'])}/s"
+    print(f"{told['file_system']}  {_size(told['credits'])} of burst credits, {permitted}")
+    return 0
+
+
+def _amount(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
+    if match is None:
+        raise CommandError(f"AMOUNT: {text!r} is not a number of bytes, or one with K, M, G or T")
+    return int(match[1]) << (10 * " KMGT".index(match[2] or " "))
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from lambay.aws import Service
 from lambay.efs.access_point_operations import AccessPointOperations
+from lambay.efs.errors import file_system_not_found
 from lambay.efs.mount_sources import MountSources
 from lambay.efs.mount_target_operations import MountTargetOperations
 from lambay.efs.policy_operations import PolicyOperations
@@ -15,6 +16,7 @@ from lambay.efs.replication_operations import ReplicationOperations
 from lambay.efs.sizes import metered
 from lambay.efs.tag_operations import TagOperations
 from lambay.efs.throughput_limits import Retire
+from lambay.fsd import Report
 
 
 class FileSystems(
@@ -46,13 +48,24 @@ class FileSystems(
         amount = "" if file_system.provisioned_mibps is None else f" {file_system.provisioned_mibps:g} MiB/s"
         if file_system.throughput_mode != "elastic" and not self._throughput.enforced:
             notes.append(f"throughput {file_system.throughput_mode}{amount}: not limited")
-        if file_system.policy is not None:
-            notes.append("file system policy: mounts are not checked against it")
         return notes
 
     def on_bypass(self, retire: Retire) -> None:
         """Have `retire` called with mounts that have files open past fsd though their throughput is limited."""
         self._throughput.on_bypass(retire)
+
+    async def burst_credits(self, file_system: str) -> Report:
+        """How a file system stands to its throughput mode. Raises AWSError, FsdError."""
+        return await self._throughput.report(self._usable(file_system))
+
+    async def put_burst_credits(self, file_system: str, credit_bytes: int) -> Report:
+        """Set its balance; more than it may have is cut to that. Raises AWSError, FsdError."""
+        return await self._throughput.put_credits(self._usable(file_system), credit_bytes)
+
+    def _usable(self, file_system: str) -> str:
+        if not any(each.id == file_system for each in self.watched()):
+            raise file_system_not_found(file_system)
+        return file_system
 
     def watched(self) -> Sequence[FileSystem]:
         """The file systems of every account and Region that can be used, for who measures them."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
+import msgspec
 from msgspec.structs import replace
 
 from lambay.clock import Clock
 from lambay.efs.ports import FileServer
 from lambay.efs.records import FileSystem
-from lambay.fsd import FsdError, Ledger, Limits, Stats, Throughput
+from lambay.fsd import FsdError, Ledger, Limits, Report, Stats, Throughput
 from lambay.store import Store
 
 _log = logging.getLogger("lambay.efs")
@@ -61,6 +62,25 @@ class ThroughputLimits:
         """Hold an open volume to other limits from now on; its credits go on. Raises FsdError."""
         await self._hold(file_system.id, self._limits(file_system))
         self._retire_bypassing(await self._fsd.stats())
+
+    async def report(self, volume: str) -> Report:
+        """How an open volume stands to its limits. Raises FsdError, KeyError where it is not open."""
+        await self._set_clock()
+        return msgspec.convert((await self._fsd.stats()).volumes[volume]["limits"], Report)
+
+    async def put_credits(self, volume: str, credit_bytes: int) -> Report:
+        """Give an open volume another balance, and write it down.
+
+        Raises FsdError, KeyError where it is not open.
+        """
+        await self._set_clock()
+        stored = int((await self._fsd.stats()).volumes[volume]["bytes"])
+        ledger = Ledger(credit_bytes, 0, int(self._clock.time() * 1e9))
+        report = await self._fsd.limit(
+            volume, replace(self._held[volume], standard_bytes=stored, ledger=ledger)
+        )
+        await self._store.commit(self._ledgers.put(volume, report.ledger))
+        return report
 
     async def forget(self, *file_systems: FileSystem) -> None:
         for file_system in file_systems:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from typing import Any
+
+import pytest
 
 MIB = 1 << 20
 
@@ -49,6 +52,28 @@ def test_an_invocation_that_waits_for_its_throughput_times_out(deploy: Any) -> N
     assert answer["FunctionError"] == "Unhandled"
     assert json.loads(answer["Payload"].read())["errorType"] == "Sandbox.Timedout"
     assert deploy.invoke(name, {})["who"]
+
+
+def test_a_file_system_without_burst_credits_is_slow_until_it_has_some(deploy: Any) -> None:
+    file_system = deploy.file_system(ThroughputMode="bursting")
+    name = deploy.function(KEEPER, deploy.access_point(file_system), Timeout=60)
+
+    began = time.monotonic()
+    told = deploy.server.cli("fs", "credits", file_system, "0").stdout
+    assert "B of burst credits, 1.0 MiB/s" in told
+    deploy.invoke(name, {"mebibytes": 4})
+    # What was earned meanwhile counts as well, and a tenth of a second may be taken in advance.
+    assert time.monotonic() - began > 3.5
+
+    deploy.server.cli("fs", "credits", file_system, "1T")
+    assert deploy.server.cli("fs", "credits", file_system).stdout.endswith("100.0 MiB/s\n")
+
+
+@pytest.mark.parametrize("asked", [("fs-0123456789abcdef0", "0"), ("fs-0123456789abcdef0",), ("fs", "-1k")])
+def test_credits_of_nothing(deploy: Any, asked: tuple[str, ...]) -> None:
+    refused = deploy.server.cli("fs", "credits", "--", *asked, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(("lambay: File system 'fs-0", "lambay: AMOUNT: '-1k' is not"))
 
 
 def test_environments_that_bypass_a_file_system_are_replaced_when_it_leaves_elastic_mode(deploy: Any) -> None:

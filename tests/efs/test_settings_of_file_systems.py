@@ -1,6 +1,7 @@
 """Tags, life cycle, backup, replication and account preferences."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -282,6 +283,10 @@ async def test_what_is_stored_only_is_said(house: House) -> None:
     await lifecycle(house, identifier, {"TransitionToIA": "AFTER_30_DAYS"})
     await replicate(house, identifier, Region=REGION)
     plain = await house.make(ThroughputMode="elastic")
+    # Mounts are decided by it.
+    everybody = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "elasticfilesystem:ClientMount"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [everybody]})
+    await house.efs.put_file_system_policy(call(), {"FileSystemId": plain, "Policy": policy})
     summary = await house.efs.summary()
     listed = {each["id"]: each for each in summary["file_systems"]}
     notes = " | ".join(listed[identifier]["stored_not_enforced"])

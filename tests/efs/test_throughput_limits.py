@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lambay.aws import AWSError
 from lambay.clock import Clock
 from lambay.efs import FileSystems
 from lambay.fsd import Fsd, Mount, PosixIdentity
@@ -182,3 +183,33 @@ async def test_only_elastic_files_bypass_the_server(tmp_path: Path, mode: str) -
             bypassing = sum(mount["passthrough_files"] for mount in (await house.fsd.stats()).mounts.values())
         expected = mode == "elastic" and (await house.fsd.hello()).passthrough
         assert bypassing == int(expected)
+
+
+async def test_credits_that_are_set_are_what_there_is(tmp_path: Path) -> None:
+    async with limited(tmp_path) as house:
+        volume, mountpoint = await house.make()
+        began = time.monotonic()
+        report = await house.efs.put_burst_credits(volume, 0)
+        assert report.burst_credit_balance < 60 * MIB
+        assert report.permitted_throughput == MIB
+        await seconds_to_write(mountpoint / "slow", 4)
+        # At the baseline of an empty file system, but for the tenth of a second that may be taken in advance.
+        assert time.monotonic() - began > 3.5
+        report = await house.efs.put_burst_credits(volume, 1 << 30)
+        assert report.permitted_throughput == 100 * MIB
+        await house.efs.put_burst_credits(volume, 0)
+    async with limited(tmp_path) as house:
+        assert (await house.efs.burst_credits(volume)).burst_credit_balance < 1 << 30
+
+
+async def test_no_more_credits_than_a_file_system_may_have(tmp_path: Path) -> None:
+    async with limited(tmp_path) as house:
+        volume, _ = await house.make()
+        full = await house.credits(volume)
+        assert (await house.efs.put_burst_credits(volume, 1 << 50)).burst_credit_balance == full
+
+
+async def test_credits_of_a_file_system_that_is_not_there(tmp_path: Path) -> None:
+    async with limited(tmp_path) as house:
+        with pytest.raises(AWSError, match="FileSystemNotFound"):
+            await house.efs.put_burst_credits("fs-0123456789abcdef0", 0)
