@@ -11,7 +11,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lambay"
 
 # The words that every room shares, and the store and clock beneath them all.
-LEAVES = {"aws", "causes", "clock", "http", "pages", "spans", "settings", "store", "journal", "host", "tls"}
+LEAVES = {
+    "aws",
+    "causes",
+    "clock",
+    "host",
+    "http",
+    "journal",
+    "mount_source",
+    "pages",
+    "settings",
+    "spans",
+    "store",
+    "tls",
+}
 ROOMS = {
     "fsd": LEAVES,
     "runtime": LEAVES | {"fsd"},

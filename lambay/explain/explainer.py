@@ -17,8 +17,9 @@ from lambay.aws import Arn, AWSError, Call, Principal
 from lambay.causes import no_mount_target
 from lambay.explain import directories
 from lambay.explain.findings import Explanation, Step, failed, note, ok
-from lambay.explain.ports import Access, FileSystems, Lambda, MountPermits, MountTarget, Network, Source
+from lambay.explain.ports import Access, FileSystems, Lambda, MountPermits, Network
 from lambay.http import Request, Response
+from lambay.mount_source import MountSource, MountTarget
 from lambay.settings import Settings
 
 VPC_ACCESS = "arn:aws:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole"
@@ -119,7 +120,7 @@ class Explainer:
                 return
         yield ok("VPC access", f"role {role} may make the function's network interfaces")
 
-    async def _source(self, access_point: str, call: Call) -> tuple[Source | None, Step]:
+    async def _source(self, access_point: str, call: Call) -> tuple[MountSource | None, Step]:
         try:
             source = await self._file_systems.mount_source(
                 access_point, account=call.account, region=call.region
@@ -131,7 +132,9 @@ class Explainer:
             )
         return source, ok("access point", f"{access_point} leads to {source.root} of {source.file_system}")
 
-    async def _network_steps(self, source: Source, vpc: dict[str, Any], call: Call) -> AsyncIterator[Step]:
+    async def _network_steps(
+        self, source: MountSource, vpc: dict[str, Any], call: Call
+    ) -> AsyncIterator[Step]:
         place = {"account": call.account, "region": call.region}
         subnets = [await self._network.subnet(subnet, **place) for subnet in vpc.get("SubnetIds") or ()]
         zones = sorted({subnet.zone for subnet in subnets})
@@ -158,7 +161,9 @@ class Explainer:
         if reached:
             yield ok("network", f"TCP 2049 reaches {', '.join(reached)}")
 
-    async def _permissions(self, source: Source, function: dict[str, Any], vpc: str) -> AsyncIterator[Step]:
+    async def _permissions(
+        self, source: MountSource, function: dict[str, Any], vpc: str
+    ) -> AsyncIterator[Step]:
         role, name = function["Role"], function["FunctionName"]
         permit = await self._permits.permit(role, name, source, vpc)
         if permit.refusal:
@@ -175,7 +180,7 @@ class Explainer:
         for step in await self._directory(source, squashed=permit.root_squash, writes=writes):
             yield step
 
-    async def _directory(self, source: Source, *, squashed: bool, writes: bool) -> list[Step]:
+    async def _directory(self, source: MountSource, *, squashed: bool, writes: bool) -> list[Step]:
         found = await asyncio.to_thread(directories.look, source.backing, source.root)
         return list(
             directories.steps(
@@ -229,7 +234,7 @@ def _available(target: MountTarget | None) -> bool:
     return target is not None and target.state == "available"
 
 
-def _user(source: Source, squashed: bool) -> directories.User:
+def _user(source: MountSource, squashed: bool) -> directories.User:
     posix = source.posix
     if posix is None:
         return directories.User(directories.NOBODY, directories.NOBODY, (), "a function without PosixUser")

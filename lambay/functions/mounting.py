@@ -13,9 +13,10 @@ from typing import Any
 from lambay.aws import Arn, AWSError
 from lambay.causes import no_mount_target
 from lambay.fsd import Permissions
-from lambay.functions.ports import FileSystems, Fleet, MountPermit, MountPermits, MountSource
+from lambay.functions.ports import FileSystems, Fleet, MountPermit, MountPermits
 from lambay.functions.records import Version
 from lambay.functions.rendering import environment_key
+from lambay.mount_source import MountSource
 from lambay.runtime import (
     CreationInfo,
     FileSystemMount,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
+from lambay.mount_source import MountSource
 from lambay.runtime import EnvironmentSpec, FileSystemMount, Invocation, Outcome, Runtime
 
 
@@ -127,53 +127,6 @@ class Uncounted:
 
     def undelivered(self, name: NamedFunction, *, dead_letter: bool) -> None:
         return
-
-
-class Owner(Protocol):
-    @property
-    def uid(self) -> int: ...
-    @property
-    def gid(self) -> int: ...
-
-
-class Creation(Owner, Protocol):
-    @property
-    def mode(self) -> int: ...
-
-
-class Posix(Owner, Protocol):
-    @property
-    def gids(self) -> tuple[int, ...]: ...
-
-
-class MountTarget(Protocol):
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def address(self) -> str: ...
-
-    @property
-    def state(self) -> str: ...
-
-
-class MountSource(Protocol):
-    """Where an access point leads, as fsd mounts it."""
-
-    @property
-    def volume(self) -> str: ...
-    @property
-    def backing(self) -> Path | None: ...
-    @property
-    def root(self) -> str: ...
-    @property
-    def create(self) -> Creation | None: ...
-    @property
-    def posix(self) -> Posix | None: ...
-    @property
-    def read_only(self) -> bool: ...
-    @property
-    def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
 class Access(Protocol):

@@ -5,7 +5,6 @@ service is known here.
 """
 
 from lambay.identity.authentication import Identity
-from lambay.identity.connections import ConnectionSignature
 from lambay.identity.keys import EnvironmentKeys, Keys
 from lambay.identity.mounts import MountPermit, MountPermits, MountRequest
 from lambay.identity.principals import AccessKey, Attachments, IamRecords, Role
@@ -18,7 +17,6 @@ from lambay.identity.sts import SecurityTokens
 __all__ = [
     "AccessKey",
     "Attachments",
-    "ConnectionSignature",
     "Credentials",
     "EnvironmentKeys",
     "IamRecords",

@@ -121,7 +121,7 @@ class Identity:
 
         Raises AWSError: unknown or inactive key, expired session, wrong signature, one of another day.
         """
-        signature = connection.in_region(region)
+        signature = connections.in_region(connection, region)
         self._check_time(signature, "rest-json")
         key = await self._key(connection.access_key_id, connection.session_token, "rest-json")
         if not connections.holds(connection, signature, self._verifier.signing_key(key.secret, signature)):

@@ -7,9 +7,9 @@ it, but for the empty line between headers and their names, which the mount help
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Protocol
 from urllib.parse import quote_plus
 
 from lambay.identity.sigv4 import ALGORITHM, EMPTY_SHA256, Signature
@@ -18,36 +18,42 @@ SERVICE = "elasticfilesystem"
 LASTS_SECONDS = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionSignature:
+class ConnectionSignature(Protocol):
     """What a client says of itself. `signed_at` is in UTC; `signature` is in hexadecimal digits.
 
     `public_key_sha1` is the key's identifier by RFC 5280, section 4.2.1.2, method 1; `host` is the file system's id.
     """
 
-    access_key_id: str
-    signature: str
-    signed_at: datetime
-    session_token: str | None
-    public_key_sha1: str
-    host: str
+    @property
+    def access_key_id(self) -> str: ...
+    @property
+    def signature(self) -> str: ...
+    @property
+    def signed_at(self) -> datetime: ...
+    @property
+    def session_token(self) -> str | None: ...
+    @property
+    def public_key_sha1(self) -> str: ...
+    @property
+    def host(self) -> str: ...
 
-    def in_region(self, region: str) -> Signature:
-        """The signature as of a presigned URL of EFS in that Region."""
-        timestamp = self.signed_at.strftime("%Y%m%dT%H%M%SZ")
-        return Signature(
-            "query",
-            self.access_key_id,
-            timestamp[:8],
-            region,
-            SERVICE,
-            ("host",),
-            self.signature,
-            timestamp,
-            self.signed_at.timestamp(),
-            self.session_token,
-            LASTS_SECONDS,
-        )
+
+def in_region(connection: ConnectionSignature, region: str) -> Signature:
+    """The signature as of a presigned URL of EFS in that Region."""
+    timestamp = connection.signed_at.strftime("%Y%m%dT%H%M%SZ")
+    return Signature(
+        "query",
+        connection.access_key_id,
+        timestamp[:8],
+        region,
+        SERVICE,
+        ("host",),
+        connection.signature,
+        timestamp,
+        connection.signed_at.timestamp(),
+        connection.session_token,
+        LASTS_SECONDS,
+    )
 
 
 def canonical_request(connection: ConnectionSignature, signature: Signature) -> str:

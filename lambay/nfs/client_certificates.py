@@ -16,8 +16,6 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.utils import CryptographyDeprecationWarning
 
-from lambay.identity import ConnectionSignature
-
 # As the mount helper names its extensions.
 ACCESS_POINT = x509.ObjectIdentifier("1.3.6.1.4.1.4843.7.1")
 AUTHORIZATION = x509.ObjectIdentifier("1.3.6.1.4.1.4843.7.2")
@@ -32,6 +30,18 @@ class Authorization:
     signature: bytes
     signed_at: asn1.UTCTime
     session_token: Annotated[str | None, asn1.Explicit(0)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSignature:
+    """Who connects, on his word: for `identity` to judge, which says what the fields are."""
+
+    access_key_id: str
+    signature: str
+    signed_at: datetime
+    session_token: str | None
+    public_key_sha1: str
+    host: str
 
 
 @dataclass(frozen=True, slots=True)

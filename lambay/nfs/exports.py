@@ -15,8 +15,9 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from lambay.fsd import FsdError, NfsExport, NfsTls
-from lambay.nfs.policies import ANONYMOUS, Deciding, Source, permissions
+from lambay.fsd import Create, FsdError, NfsExport, NfsTls, PosixIdentity
+from lambay.mount_source import MountSource
+from lambay.nfs.policies import ANONYMOUS, Deciding, permissions
 from lambay.nfs.visits import Visits
 
 _log = logging.getLogger("lambay.nfs")
@@ -29,7 +30,7 @@ _SETTLED_SECONDS = 15.0
 
 
 class Sources(Protocol):
-    def mountable(self) -> Sequence[Source]: ...
+    def mountable(self) -> Sequence[MountSource]: ...
     def on_change(self, listener: Callable[[], None]) -> None: ...
 
 
@@ -211,16 +212,17 @@ class Exports:
             return
         self._offered[export.export] = export
 
-    async def _export(self, source: Source, vpc: str) -> NfsExport:
+    async def _export(self, source: MountSource, vpc: str) -> NfsExport:
         """As it is offered outside, or for the mount targets in a VPC."""
         keys = {"aws:SourceVpc": vpc or None}
+        create, posix = source.create, source.posix
         return NfsExport(
             export=_inside(source.file_system, vpc) if vpc else source.access_point or source.file_system,
             listed=not vpc,
             volume=source.volume,
             root=source.root,
-            create=source.create,
-            posix=source.posix,
+            create=None if create is None else Create(create.uid, create.gid, create.mode),
+            posix=None if posix is None else PosixIdentity(posix.uid, posix.gid, posix.gids),
             permissions=await permissions(self._deciding, ANONYMOUS, source, keys, secure=False),
             secure_permissions=await permissions(self._deciding, ANONYMOUS, source, keys, secure=True),
         )
@@ -230,7 +232,7 @@ def _inside(file_system: str, vpc: str) -> str:
     return f"{file_system}@{vpc}"
 
 
-def _vpcs(source: Source) -> set[str]:
+def _vpcs(source: MountSource) -> set[str]:
     """Where a file system itself has mount targets; an access point's clients come by TLS, as by efs-utils."""
     if source.access_point is not None:
         return set()

@@ -6,43 +6,10 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from lambay.aws import Principal
-from lambay.fsd import Create, Permissions, PosixIdentity
+from lambay.fsd import Permissions
+from lambay.mount_source import MountSource
 
 ANONYMOUS = Principal(kind="anonymous", account="", arn="", user_id="anonymous")
-
-
-class MountTarget(Protocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def vpc(self) -> str: ...
-
-
-class Source(Protocol):
-    """A mount source of EFS."""
-
-    @property
-    def volume(self) -> str: ...
-    @property
-    def file_system(self) -> str: ...
-    @property
-    def file_system_arn(self) -> str: ...
-    @property
-    def file_system_policy(self) -> str | None: ...
-    @property
-    def access_point(self) -> str | None: ...
-    @property
-    def access_point_arn(self) -> str | None: ...
-    @property
-    def root(self) -> str: ...
-    @property
-    def create(self) -> Create | None: ...
-    @property
-    def posix(self) -> PosixIdentity | None: ...
-    @property
-    def read_only(self) -> bool: ...
-    @property
-    def mount_targets(self) -> Mapping[str, MountTarget]: ...
 
 
 class Decision(Protocol):
@@ -70,7 +37,7 @@ class Deciding(Protocol):
 async def permissions(
     deciding: Deciding,
     principal: Principal,
-    source: Source,
+    source: MountSource,
     keys: Mapping[str, str | None],
     *,
     secure: bool,

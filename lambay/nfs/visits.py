@@ -15,10 +15,10 @@ from typing import Protocol
 from lambay.aws import Arn, AWSError, Principal
 from lambay.clock import Clock
 from lambay.fsd import FsdError, NfsAnswer, NfsQuestion, NfsVisitEnded, Permissions
-from lambay.identity import ConnectionSignature
+from lambay.mount_source import MountSource
 from lambay.nfs import client_certificates
-from lambay.nfs.client_certificates import ClientCertificate
-from lambay.nfs.policies import ANONYMOUS, Deciding, Source, permissions
+from lambay.nfs.client_certificates import ClientCertificate, ConnectionSignature
+from lambay.nfs.policies import ANONYMOUS, Deciding, permissions
 
 _log = logging.getLogger("lambay.nfs")
 
@@ -28,7 +28,7 @@ _NOWHERE = "nowhere"
 
 
 class Sources(Protocol):
-    def mountable(self) -> Sequence[Source]: ...
+    def mountable(self) -> Sequence[MountSource]: ...
 
 
 class Authenticating(Protocol):
@@ -168,7 +168,7 @@ class Visits:
                 raise Refused(f"its signature for {shown.file_system}: {error.message}") from None
         return Visit(principal, shown.file_system, shown.access_point, vpc, question.peer)
 
-    async def _permissions(self, visit: Visit, sources: Sequence[Source]) -> Permissions:
+    async def _permissions(self, visit: Visit, sources: Sequence[MountSource]) -> Permissions:
         source = _source(sources, visit.file_system, visit.access_point)
         if source is None:
             return _REFUSED
@@ -176,7 +176,7 @@ class Visits:
         return await permissions(self._deciding, visit.principal, source, keys, secure=True)
 
 
-def _source(sources: Sequence[Source], file_system: str, access_point: str | None) -> Source | None:
+def _source(sources: Sequence[MountSource], file_system: str, access_point: str | None) -> MountSource | None:
     return next(
         (
             source
