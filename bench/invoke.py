@@ -1,12 +1,16 @@
-"""Invocations: cold with a mounted file system, warm, and many at once, beside MiniStack and a bare floor.
+"""Invocations: cold with a mounted file system, warm, and many at once, beside what else runs functions locally.
 
-    .venv/bin/python -m bench.invoke [--warm 1000] [--cold 15] [--seconds 5] [--burst 100] [--peer | --no-peer]
+    .venv/bin/python -m bench.invoke [--warm 500] [--cold 10] [--seconds 3] [--burst 100] [--peer | --no-peer]
 
 Lambay runs as users have it: IAM enforced, identity, quotas, locks, metering and coherence on. Its cold
-invocation includes mounting the access point over the function's network; MiniStack has neither sandbox nor file
-system. The floor is a Python process that answers the same clients with a constant; `static answer` is a page of
-Lambay's own, through its HTTP server alone. `N at once` is the time from the first of so many invocations to the
-last one's answer where every one needs a new environment, less the second that each takes.
+invocation includes mounting the access point over the function's network. The peers are MiniStack, from its package,
+and AWS's own Runtime Interface Emulator where `aws-lambda-rie` is found on PATH, with the same runtime client; neither
+has a sandbox, a file system or IAM, and the emulator runs one function in one environment, so that its cold invocation
+is the start of its process. The floor is a Python process that answers the same clients with a constant; `static
+answer` is a page of Lambay's own, through its HTTP server alone. `N at once` is the time from the first of so many
+invocations to the last one's answer where every one needs a new environment, less the second that each takes.
+
+Each figure is printed once it is known, all of them side by side at the end.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -38,9 +43,11 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from lambay.runtime.packages import built
 from lambay.settings import Settings
 
 PEER = "ministack==1.5.33"
+EMULATOR = "aws-lambda-rie"
 MEMORY = (1769, 128)
 HANDLER = b"""
 import os, time
@@ -53,77 +60,110 @@ def handler(event, context):
 
 @dataclass
 class Target:
-    """A running server with a way to make a function that has never been invoked."""
+    """A running server with ways to make a function, and to time the first invocation of a new one."""
 
     name: str
     endpoint: str
     create: Callable[[str, int], None]
     clients: dict[str, Any]
     tag: str = ""
+    first: Callable[[str, int], float] | None = None
+    only: str = ""
+    """The one function that there is, where there is but one."""
+
+
+class Rows:
+    """The figures by system and measure; each is printed as it comes."""
+
+    def __init__(self) -> None:
+        self._systems: dict[str, dict[str, str]] = {}
+
+    def put(self, system: str, measure: str, value: str) -> None:
+        self._systems.setdefault(system, {})[measure] = value
+        print(f"{system:<18}{measure:<20}{value:>12}", flush=True)
+
+    def show(self) -> None:
+        measures = dict.fromkeys(name for row in self._systems.values() for name in row)
+        print(f"\n{'':<20}" + "".join(f"{name:>18}" for name in self._systems))
+        for name in measures:
+            print(f"{name:<20}" + "".join(f"{row.get(name, ''):>18}" for row in self._systems.values()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--warm", type=int, default=1000, help="warm invocations to time")
-    parser.add_argument("--cold", type=int, default=15, help="cold invocations to time")
+    parser.add_argument("--warm", type=int, default=500, help="warm invocations to time")
+    parser.add_argument("--cold", type=int, default=10, help="cold invocations to time")
     parser.add_argument(
-        "--peer", action=argparse.BooleanOptionalAction, default=True, help=f"run {PEER} as well"
+        "--peer",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"run {PEER} and {EMULATOR} as well",
     )
-    parser.add_argument("--seconds", type=float, default=5, help="how long each throughput is measured")
+    parser.add_argument("--seconds", type=float, default=3, help="how long each throughput is measured")
     parser.add_argument("--burst", type=int, default=100, help="environments at once; 0: none")
     options = parser.parse_args()
-    rows: dict[str, dict[str, str]] = {}
+    rows = Rows()
     with lambay() as target:
-        print(settings(target))
+        print(settings(target), flush=True)
         for memory in MEMORY:
-            rows[f"Lambay {memory} MB"] = measure(target, options, memory)
-    if options.peer:
-        with ministack() as peer:
-            rows["MiniStack"] = measure(peer, options, MEMORY[0])
+            measure(target, options, memory, functools.partial(rows.put, f"Lambay {memory} MB"))
+    for peer in (emulator, ministack) if options.peer else ():
+        try:
+            with peer() as target:
+                measure(target, options, MEMORY[0], functools.partial(rows.put, target.name))
+        except Absent as absent:
+            print(absent, flush=True)
     with floor() as bare:
-        rows["bare floor"] = throughput(bare, "none", options)
-    show(rows)
+        throughput(bare, "none", options, functools.partial(rows.put, "bare floor"))
+    rows.show()
 
 
-def measure(target: Target, options: argparse.Namespace, memory: int) -> dict[str, str]:
-    cold = []
-    for number in range(options.cold):
-        name = f"cold-{memory}-{number}"
-        target.create(name, memory)
-        cold.append(timed(functools.partial(invoke, target, name)))
-    warm = f"warm-{memory}"
+class Absent(Exception):
+    """A peer that can't be had here."""
+
+
+Put = Callable[[str, str], None]
+"""Takes a measure's name and its value."""
+
+
+def measure(target: Target, options: argparse.Namespace, memory: int, put: Put) -> None:
+    first = target.first or functools.partial(first_invocation, target)
+    cold = [first(f"cold-{memory}-{number}", memory) for number in range(options.cold)]
+    put("cold p50", milliseconds(cold, 50))
+    put("cold p99", milliseconds(cold, 99))
+    warm = target.only or f"warm-{memory}"
     target.create(warm, memory)
     invoke(target, warm)
     boto = [timed(lambda: invoke(target, warm)) for _ in range(options.warm)]
-    measured = {
-        "cold p50": milliseconds(cold, 50),
-        "cold p99": milliseconds(cold, 99),
-        "warm boto3 p50": milliseconds(boto, 50),
-        "warm boto3 p99": milliseconds(boto, 99),
-        **throughput(target, warm, options),
-    }
+    put("warm boto3 p50", milliseconds(boto, 50))
+    put("warm boto3 p99", milliseconds(boto, 99))
+    throughput(target, warm, options, put)
     if target.tag:
         static = RawClient(target.endpoint, warm)
-        measured["static answer p50"] = milliseconds([timed(static.health) for _ in range(options.warm)], 50)
+        put("static answer p50", milliseconds([timed(static.health) for _ in range(options.warm)], 50))
     if target.tag and options.burst:
         target.create(f"burst-{memory}", memory)
-        measured[f"{options.burst} at once"] = f"{burst(target, f'burst-{memory}', options.burst):.2f} s"
-        measured["idle environment"] = f"{idle_memory(target):.1f} MiB"
-    return measured
+        put(f"{options.burst} at once", f"{burst(target, f'burst-{memory}', options.burst):.2f} s")
+        put("idle environment", f"{idle_memory(target):.1f} MiB")
 
 
-def throughput(target: Target, function: str, options: argparse.Namespace) -> dict[str, str]:
+def first_invocation(target: Target, name: str, memory: int) -> float:
+    target.create(name, memory)
+    return timed(functools.partial(invoke, target, name))
+
+
+def throughput(target: Target, function: str, options: argparse.Namespace, put: Put) -> None:
     raw = RawClient(target.endpoint, function)
     for _ in range(20):
         raw.invoke()
     bare = [timed(raw.invoke) for _ in range(options.warm)]
-    return {
-        "warm raw p50": milliseconds(bare, 50),
-        "warm raw p99": milliseconds(bare, 99),
-        **{f"{count} clients/s": rate(target, function, count, options.seconds) for count in (1, 8, 64)},
-    }
+    put("warm raw p50", milliseconds(bare, 50))
+    put("warm raw p99", milliseconds(bare, 99))
+    # The emulator takes one invocation at a time, and may end when asked for more.
+    for count in (1,) if target.only else (1, 8, 64):
+        put(f"{count} clients/s", rate(target, function, count, options.seconds))
 
 
 def burst(target: Target, function: str, count: int) -> float:
@@ -139,11 +179,12 @@ def burst(target: Target, function: str, count: int) -> float:
 
 def idle_memory(target: Target) -> float:
     """What an environment's control group is charged on average, in MiB, while nothing runs in it."""
-    groups = Path("/sys/fs/cgroup")
     usage = [
-        int(path.read_text())
+        int(Path(path, name).read_text())
+        # Other control groups may go while this looks through them.
+        for path, _, names in os.walk("/sys/fs/cgroup")
         for name in ("memory.usage_in_bytes", "memory.current")
-        for path in groups.glob(f"**/lambay-{target.tag}/slot-*/{name}")
+        if name in names and f"/lambay-{target.tag}/slot-" in path
     ]
     return sum(usage) / max(1, len(usage)) / (1 << 20)
 
@@ -296,7 +337,7 @@ def lambay() -> Iterator[Target]:
                 made["lambda"].create_function(
                     FunctionName=name, Code={"ZipFile": bundle()}, MemorySize=memory, **settings_of_function
                 )
-                made["lambda"].get_waiter("function_active_v2").wait(FunctionName=name)
+                active(made["lambda"], name)
 
             yield Target("Lambay", endpoint, create, made, Settings(data_dir=Path(directory)).tag)
 
@@ -343,6 +384,12 @@ def role(iam: Any) -> str:
     return str(made["Role"]["Arn"])
 
 
+def active(client: Any, function: str) -> None:
+    """boto3's waiter would look once a second."""
+    while client.get_function_configuration(FunctionName=function)["State"] != "Active":
+        time.sleep(0.01)
+
+
 def wait(describe: Callable[[], dict[str, Any]]) -> None:
     while describe()["LifeCycleState"] != "available":
         time.sleep(0.05)
@@ -353,11 +400,12 @@ def ministack() -> Iterator[Target]:
     """The peer from its package, in an environment of its own below the cache directory."""
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lambay" / "bench-ministack"
     if not (home / "bin" / "ministack").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(home / "bin" / "pip"), "install", "-q", PEER], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+            subprocess.run([str(home / "bin" / "pip"), "install", "-q", PEER], check=True)
+        except subprocess.CalledProcessError as error:
+            raise Absent(f"{PEER} can't be installed: {error}") from error
+    port = free_port()
     environment = {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "LAMBDA_EXECUTOR": "local"}
     with started([str(home / "bin" / "ministack")], environment, lambda line: answers(port)):
         endpoint = f"http://127.0.0.1:{port}"
@@ -374,9 +422,74 @@ def ministack() -> Iterator[Target]:
                 Timeout=30,
                 Code={"ZipFile": bundle()},
             )
-            made["lambda"].get_waiter("function_active_v2").wait(FunctionName=name)
+            active(made["lambda"], name)
 
         yield Target("MiniStack", endpoint, create, made)
+
+
+@contextmanager
+def emulator() -> Iterator[Target]:
+    """AWS's Runtime Interface Emulator with the runtime client that Lambay's functions have."""
+    program = shutil.which(EMULATOR)
+    if program is None:
+        raise Absent(f"{EMULATOR} is not on PATH")
+    runtime_client = built(f"python3.{sys.version_info.minor}")
+    if runtime_client is None:
+        raise Absent(f"{EMULATOR} has no runtime client: `python -m lambay.runtime.packages` builds it")
+    with tempfile.TemporaryDirectory(prefix="lambay-bench-") as directory:
+        Path(directory, "app.py").write_bytes(HANDLER)
+
+        def start() -> tuple[subprocess.Popen[bytes], str]:
+            address, runtime_api = (f"127.0.0.1:{free_port()}" for _ in range(2))
+            command = [program, "--runtime-interface-emulator-address", address]
+            command += [
+                "--runtime-api-address",
+                runtime_api,
+                sys.executable,
+                "-m",
+                "awslambdaric",
+                "app.handler",
+            ]
+            environment = os.environ | {"PYTHONPATH": str(runtime_client)}
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            while not answers(int(address.rpartition(":")[2])):
+                time.sleep(0.001)
+            return process, f"http://{address}"
+
+        def first(name: str, memory: int) -> float:
+            began = time.perf_counter()
+            process, endpoint = start()
+            RawClient(endpoint, "function").invoke()
+            seconds = time.perf_counter() - began
+            stop(process)
+            return seconds
+
+        process, endpoint = start()
+        try:
+            yield Target(
+                "RIE", endpoint, lambda name, memory: None, clients(endpoint), first=first, only="function"
+            )
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session, and what it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -398,13 +511,6 @@ def settings(target: Target) -> str:
     status = json.loads(connection.getresponse().read())
     checked = "IAM, identity, quotas, locks and metering on"
     return f"file server {json.dumps(status['file_server'])}; {checked}"
-
-
-def show(rows: dict[str, dict[str, str]]) -> None:
-    measures = list(next(iter(rows.values())))
-    print(f"\n{'':<20}" + "".join(f"{name:>16}" for name in rows))
-    for measure_name in measures:
-        print(f"{measure_name:<20}" + "".join(f"{row.get(measure_name, ''):>16}" for row in rows.values()))
 
 
 if __name__ == "__main__":
