@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::lot::Lot;
 use crate::sys::file::{Handle, Stat};
 
 /// What makes two descriptors the same file.
@@ -85,6 +86,8 @@ pub struct State {
     pub write_opens: u32,
     /// Bytes that the volume's usage counts for this file, while somebody may change them unseen.
     pub charged: Option<u64>,
+    /// Size of a regular file when it was last seen, as long as nobody may change it unseen.
+    pub size: Option<u64>,
     /// Its last name is gone, and so is its part of the usage.
     pub unlinked: bool,
     pub watchers: Watchers,
@@ -240,6 +243,33 @@ impl Inode {
         fd
     }
 
+    /// An open file does with `path`, an O_PATH descriptor of the inode: found again as long as one of them has it.
+    pub fn hold(&self, path: &Arc<OwnedFd>) {
+        let mut state = self.state();
+        state.shared.retain(|shared| shared.fd.strong_count() > 0);
+        let held = |shared: &Shared| std::ptr::eq(shared.fd.as_ptr(), Arc::as_ptr(path));
+        if !state.shared.iter().any(held) {
+            state.shared.push(Shared {
+                flags: libc::O_PATH,
+                identity: 0,
+                fd: Arc::downgrade(path),
+            });
+        }
+    }
+
+    /// The size of a regular file that nobody may change unseen, where it is known.
+    pub fn size(&self) -> Option<u64> {
+        self.state().size
+    }
+
+    /// The file had `stat` a moment ago.
+    pub fn seen(&self, stat: &Stat) {
+        let mut state = self.state();
+        if state.charged.is_none() {
+            state.size = stat.is_file().then(|| stat.size());
+        }
+    }
+
     /// A client opened the file.
     pub fn opened(&self, writable: bool) {
         let mut state = self.state();
@@ -270,17 +300,7 @@ pub struct DescriptorCache {
 struct Kept {
     inodes: Vec<Weak<Inode>>,
     bound: usize,
-    /// State of a xorshift generator.
-    lot: u64,
-}
-
-impl Kept {
-    fn draw(&mut self) -> usize {
-        self.lot ^= self.lot << 13;
-        self.lot ^= self.lot >> 7;
-        self.lot ^= self.lot << 17;
-        (self.lot % self.inodes.len().max(1) as u64) as usize
-    }
+    lot: Lot,
 }
 
 /// What is left of the bound when descriptors have run out again and again.
@@ -301,7 +321,7 @@ impl DescriptorCache {
             kept: Mutex::new(Kept {
                 inodes: Vec::new(),
                 bound: most,
-                lot: 0x9e37_79b9_7f4a_7c15,
+                lot: Lot::default(),
             }),
             most,
             nameless: Mutex::default(),
@@ -362,7 +382,8 @@ impl DescriptorCache {
         kept.inodes.push(Arc::downgrade(inode));
         let mut second_chances = 0;
         while kept.inodes.len() > kept.bound {
-            let drawn = kept.draw();
+            let among = kept.inodes.len();
+            let drawn = kept.lot.draw(among);
             let Some(victim) = kept.inodes[drawn].upgrade() else {
                 kept.inodes.swap_remove(drawn);
                 continue;
@@ -376,7 +397,7 @@ impl DescriptorCache {
             state.fd = None;
             drop(state);
             kept.inodes.swap_remove(drawn);
-            if kept.bound < self.most && kept.lot % RECOVERY == 0 {
+            if kept.bound < self.most && kept.lot.one_in(RECOVERY) {
                 kept.bound += 1;
             }
         }

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod inode;
 pub mod later;
 pub mod locks;
+pub mod lot;
 pub mod meter;
 pub mod mount;
 pub mod naming;

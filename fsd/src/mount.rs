@@ -1,14 +1,14 @@
 //! One client connection: which part of a volume it sees, as whom it acts, what it has open and what it has moved.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicU8, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst,
 };
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::inode::Inode;
 use crate::meter::{Class, Meter};
 use crate::pacing;
@@ -31,7 +31,12 @@ struct Known {
 /// A file that the client has open.
 #[derive(Debug)]
 pub struct OpenFile {
+    /// For attributes; for data too, unless it is `path_only` ([`OpenFile::data`]).
     pub fd: Arc<OwnedFd>,
+    /// `fd` is an O_PATH descriptor: the client may read, and does so past the server.
+    pub path_only: bool,
+    /// One to read by, opened when it is wanted all the same.
+    pub reading: OnceLock<OwnedFd>,
     pub inode: Arc<Inode>,
     pub writable: bool,
     pub readable: bool,
@@ -43,7 +48,8 @@ pub struct OpenFile {
     pub mappable: bool,
     /// Size when it was opened, for the estimate of what went past.
     pub size_at_open: u64,
-    pub mtime_at_open: file::Time,
+    /// Likewise, of a file that may be written.
+    pub mtime_at_open: Option<file::Time>,
 }
 
 /// A directory that the client is reading.
@@ -117,6 +123,19 @@ pub struct Mount {
 }
 
 impl OpenFile {
+    /// A descriptor to read, seek, synchronise and copy by. What the client may do was decided when it opened the file.
+    pub fn data(&self, volume: &Volume) -> Result<RawFd, Errno> {
+        if !self.path_only {
+            return Ok(self.fd.as_raw_fd());
+        }
+        if let Some(fd) = self.reading.get() {
+            return Ok(fd.as_raw_fd());
+        }
+        let reopen = || file::reopen(&volume.proc, self.fd.as_raw_fd(), libc::O_RDONLY);
+        let fd = identity::with_capabilities(|| volume.with_descriptors(reopen))?;
+        Ok(self.reading.get_or_init(|| fd).as_raw_fd())
+    }
+
     /// Pages of a mappable file are read. From here on every change of the file is told to this client before it is answered.
     pub fn pages_read(&self) {
         let begins = self.mappable && !self.cached.load(SeqCst) && self.inode.cached_reader_comes();
@@ -343,8 +362,12 @@ impl Mount {
     fn close(&self, file: &OpenFile) {
         self.opened.fetch_sub(1, Relaxed);
         let ends = file.inode.closed(file.writable);
-        if file.writable {
-            self.volume.settle(&file.inode, file.fd.as_raw_fd(), ends);
+        let after = file
+            .writable
+            .then(|| file::stat_of(file.fd.as_raw_fd()).ok())
+            .flatten();
+        if let Some(stat) = &after {
+            self.volume.settle_at(&file.inode, stat, ends);
         }
         if file.cached.load(SeqCst) {
             file.inode.cached_reader_goes();
@@ -355,20 +378,15 @@ impl Mount {
                 self.passing_writers.fetch_sub(1, Relaxed);
                 file.inode.unseen_writer_goes();
             }
-            self.estimate(file);
+            self.estimate(file, after.as_ref());
         }
     }
 
     /// What went past the server is counted when the file is closed: a reader is taken to have read the file once, a writer
     /// to have written what it grew by, or all of it when it changed without growing.
-    fn estimate(&self, file: &OpenFile) {
-        let after = if file.writable {
-            file::stat_of(file.fd.as_raw_fd()).ok()
-        } else {
-            None
-        };
+    fn estimate(&self, file: &OpenFile, after: Option<&Stat>) {
         match after {
-            Some(stat) if stat.mtime() != file.mtime_at_open => {
+            Some(stat) if Some(stat.mtime()) != file.mtime_at_open => {
                 let grown = stat.size().saturating_sub(file.size_at_open);
                 let written = if grown > 0 { grown } else { stat.size() };
                 self.count_in_requests(Class::Write, written);

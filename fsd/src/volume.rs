@@ -461,6 +461,7 @@ impl Volume {
     /// From now on the file may grow unseen: remember what is counted for it.
     pub fn writing_begins(&self, inode: &Inode, stat: &Stat) {
         let mut state = inode.state();
+        state.size = None;
         if state.charged.is_none() && !state.unlinked {
             state.charged = Some(metered_bytes(stat));
         }
@@ -468,11 +469,17 @@ impl Volume {
 
     /// Brings the usage up to date with the file's present size; `ends` when nobody writes any more.
     pub fn settle(&self, inode: &Inode, fd: RawFd, ends: bool) {
-        let Ok(stat) = file::stat_of(fd) else {
-            return;
-        };
-        let now = metered_bytes(&stat);
+        if let Ok(stat) = file::stat_of(fd) {
+            self.settle_at(inode, &stat, ends);
+        }
+    }
+
+    /// The same where its attributes have just been asked for.
+    pub fn settle_at(&self, inode: &Inode, stat: &Stat, ends: bool) {
+        let now = metered_bytes(stat);
         let mut state = inode.state();
+        let quiet = state.write_opens == 0 && stat.is_file();
+        state.size = quiet.then(|| stat.size());
         let Some(before) = state.charged else {
             return;
         };
@@ -485,6 +492,7 @@ impl Volume {
     pub fn resized(&self, inode: &Inode, before: &Stat, after: &Stat) {
         let now = metered_bytes(after);
         let mut state = inode.state();
+        state.size = None;
         if state.unlinked {
             return;
         }

@@ -98,6 +98,28 @@ def test_an_unlinked_file_lives_until_its_last_close(fsd: Server, volume: Volume
     assert a.errno("os.stat", str(mount.path / "f")) == "ENOENT"
 
 
+@every_way
+def test_a_file_open_for_reading_does_all_that_reading_may(fsd: Server, volume: Volume, actor: Hire) -> None:
+    (mine, owners), a, owner = (fsd.mount(volume, uid=uid).path for uid in (1001, 0)), actor(), actor()
+    content = os.urandom(300_000)
+    owner("write_file", f"{owners}/f", content)
+    owner("os.chmod", f"{owners}/f", 0o644)
+    owner("os.chmod", owners.as_posix(), 0o777)
+    assert a("read_file", f"{mine}/f") == content
+    fd = a("open_here", f"{mine}/f", os.O_RDONLY)
+    owner("os.chmod", f"{owners}/f", 0o600)
+    assert a.errno("open_here", f"{mine}/f", os.O_RDONLY) == "EACCES"
+    owner("os.unlink", f"{owners}/f")
+    assert a("os.pread", fd, 400_000, 0) == content
+    assert a("os.lseek", fd, 0, os.SEEK_HOLE) == len(content)
+    a("os.fsync", fd)
+    copy = a("open_here", f"{mine}/copy", os.O_RDWR | os.O_CREAT)
+    assert a("os.copy_file_range", fd, copy, 1000, 0, 0) == 1000
+    assert a("os.pread", copy, 2000, 0) == content[:1000]
+    assert a.errno("os.pwrite", fd, b"x", 0) == "EBADF"
+    a("os.close", fd)
+
+
 def test_a_rename_replaces_an_open_file(fsd: Server, volume: Volume, actor: Hire) -> None:
     mount, a = fsd.mount(volume).path, actor()
     a("write_file", f"{mount}/old", b"old")

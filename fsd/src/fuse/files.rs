@@ -1,8 +1,8 @@
 //! Open files: opening, reading, writing, closing.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::abi::{
     opcode, open as flag, CopyFileRangeIn, CreateIn, EntryOut, FallocateIn, FlushIn, FsyncIn,
@@ -68,13 +68,18 @@ fn admit(
         cached: AtomicBool::new(cached),
         mappable: stat.is_file() && writes && readable(flags) && session.maps(),
         fd,
+        path_only: false,
+        reading: OnceLock::new(),
         inode: Arc::clone(inode),
         writable: writes,
         readable: readable(flags),
         passthrough: backing.is_some(),
         size_at_open: stat.size(),
-        mtime_at_open: stat.mtime(),
+        mtime_at_open: writes.then(|| stat.mtime()),
     };
+    if !open.writable {
+        inode.seen(stat);
+    }
     if open.writable {
         mount.volume.writing_begins(inode, stat);
         if open.passthrough {
@@ -102,12 +107,70 @@ fn admit(
     })
 }
 
+/// Opens for reading a file that the client's kernel will read past the server: whether it may is asked, and nothing more
+/// is opened than the inode is. `None` where that will not do.
+fn open_past(
+    session: &Session,
+    inode: &Arc<Inode>,
+    fd: RawFd,
+    argument: &OpenIn,
+) -> Result<Option<OpenOut>, Errno> {
+    let plain = argument.flags & (KEPT | OPEN_EXEC) == libc::O_RDONLY as u32;
+    if !plain || !session.passthrough() {
+        return Ok(None);
+    }
+    let size = match inode.size() {
+        Some(size) => size,
+        None => {
+            let stat = file::stat_of(fd)?;
+            if !stat.is_file() {
+                return Ok(None);
+            }
+            inode.seen(&stat);
+            stat.size()
+        }
+    };
+    file::access(fd, libc::R_OK)?;
+    let mount = &session.mount;
+    if mount.open_files() >= MOST_OPEN_FILES {
+        return Err(Errno(libc::EDQUOT));
+    }
+    let path = mount.volume.path_fd(inode, fd)?;
+    inode.hold(&path);
+    let Some(backing_id) = session.open_backing(inode, path.as_raw_fd()) else {
+        return Ok(None);
+    };
+    let open = OpenFile {
+        fd: path,
+        path_only: true,
+        reading: OnceLock::new(),
+        inode: Arc::clone(inode),
+        writable: false,
+        readable: true,
+        passthrough: true,
+        cached: AtomicBool::new(false),
+        mappable: false,
+        size_at_open: size,
+        mtime_at_open: None,
+    };
+    let handle = mount.new_handle();
+    mount.add_file(handle, open);
+    Ok(Some(OpenOut {
+        fh: handle,
+        open_flags: flag::PASSTHROUGH,
+        backing_id,
+    }))
+}
+
 pub fn open(session: &Session, request: &mut Request<'_>) -> Result<usize, Errno> {
     let argument: OpenIn = request.argument()?;
     let mount = &session.mount;
     let (inode, fd) = mount.fd(request.node())?;
     mount.identity().assume()?;
     let raw = fd.as_raw_fd();
+    if let Some(out) = open_past(session, &inode, raw, &argument)? {
+        return request.reply(&out);
+    }
     let flags = (argument.flags & KEPT) as i32;
     let truncates = flags & libc::O_TRUNC != 0;
     if truncates || writable(argument.flags) {
@@ -220,7 +283,7 @@ pub fn read(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
 fn read_now(session: &Arc<Session>, request: &mut Request<'_>) -> Result<Outcome, Errno> {
     let argument: ReadIn = request.argument()?;
     let open = session.mount.file(argument.fh)?;
-    let raw = open.fd.as_raw_fd();
+    let raw = open.data(&session.mount.volume)?;
     let size = (argument.size as usize).min(request.buffer.len());
     if argument.offset % PAGE == 0 && size as u64 % PAGE == 0 {
         open.pages_read();
@@ -239,7 +302,8 @@ fn read_now(session: &Arc<Session>, request: &mut Request<'_>) -> Result<Outcome
     let session = Arc::clone(session);
     Ok(Outcome::Slow(Box::new(move |buffer| {
         let out = buffer.get_mut(..size).ok_or(Errno(libc::EIO))?;
-        let read = file::read_at(open.fd.as_raw_fd(), out, argument.offset)?;
+        let raw = open.data(&session.mount.volume)?;
+        let read = file::read_at(raw, out, argument.offset)?;
         session.mount.count(Class::Read, read as u64);
         Ok(read)
     })))
@@ -308,7 +372,7 @@ pub fn release(session: &Session, request: &mut Request<'_>) -> Result<usize, Er
     Ok(0)
 }
 
-pub fn fsync(session: &Session, request: &mut Request<'_>) -> Outcome {
+pub fn fsync(session: &Arc<Session>, request: &mut Request<'_>) -> Outcome {
     let found = request.argument::<FsyncIn>().and_then(|argument| {
         let open = session.mount.file(argument.fh)?;
         Ok((open, argument.fsync_flags & FSYNC_CONTENT_ONLY != 0))
@@ -317,11 +381,13 @@ pub fn fsync(session: &Session, request: &mut Request<'_>) -> Outcome {
         Ok(found) => found,
         Err(errno) => return Outcome::Reply(Err(errno)),
     };
+    let session = Arc::clone(session);
     Outcome::Slow(Box::new(move |_| {
+        let raw = open.data(&session.mount.volume)?;
         if content_only {
-            file::sync_content(open.fd.as_raw_fd())?;
+            file::sync_content(raw)?;
         } else {
-            file::sync(open.fd.as_raw_fd())?;
+            file::sync(raw)?;
         }
         spreading::wait_behind(&open.inode);
         Ok(0)
@@ -365,7 +431,8 @@ pub fn lseek(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
     let argument: LseekIn = request.argument()?;
     let open = session.mount.file(argument.fh)?;
     let offset = i64::try_from(argument.offset).map_err(|_| Errno(libc::EINVAL))?;
-    let offset = file::seek(open.fd.as_raw_fd(), offset, argument.whence as i32)?;
+    let raw = open.data(&session.mount.volume)?;
+    let offset = file::seek(raw, offset, argument.whence as i32)?;
     request.reply(&LseekOut { offset })
 }
 
@@ -386,7 +453,7 @@ pub fn copy_file_range(session: &Arc<Session>, request: &mut Request<'_>) -> Out
         let mount = &session.mount;
         mount.identity().assume()?;
         let copied = file::copy_range(
-            from.fd.as_raw_fd(),
+            from.data(&mount.volume)?,
             argument.off_in,
             to.fd.as_raw_fd(),
             argument.off_out,
