@@ -28,6 +28,14 @@ class Fault extends Error {
 
 // Waiting
 
+// What a process does for the first time takes it far longer: a request and an import, while nobody waits for them.
+async function warmUp() {
+  await import("data:text/javascript,export default null");
+  const passing = new http.Agent();
+  await call("POST", "/", "{}", {}, passing).catch(() => {});
+  passing.destroy();
+}
+
 function receive() {
   fs.writeSync(0, "R");
   const parts = [];
@@ -213,11 +221,11 @@ async function stream(handler, event, headers, route) {
 
 // The Runtime API
 
-function call(method, route, body = "", headers = {}) {
+function call(method, route, body = "", headers = {}, through = agent) {
   const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
   return new Promise((resolve, reject) => {
     const payload = Buffer.from(body);
-    const options = { agent, host, port, method, path: ROOT + route };
+    const options = { agent: through, host, port, method, path: ROOT + route };
     options.headers = { ...headers, "Content-Length": payload.length };
     const request = http.request(options, (answer) => {
       const parts = [];
@@ -373,6 +381,7 @@ async function fatal(kind, error) {
 
 async function main() {
   if (process.argv[2] !== "run") {
+    await warmUp();
     const received = receive();
     await startExtensions(received.environment);
     if (received.commands !== null) return execute(received.commands, received.environment);
