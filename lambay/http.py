@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """A request. `path` is still percent-encoded; `headers` are lower-cased, repeated ones joined by a comma.
+    """A request, which nobody changes once it is complete.
+
+    `path` is still percent-encoded; `headers` are lower-cased, repeated ones joined by a comma.
 
     Where a listener streams it, `body` is empty and `chunks` gives it once; ConnectionResetError where the client
     goes away before its end.

@@ -8,27 +8,24 @@ is its turn loses the connection.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import re
 import socket
 import struct
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple, cast
 
 import httptools
 
+from lambay.api.body import Body, TooLarge
+from lambay.api.heads import answer_head, date, without_offer
 from lambay.http import Request, Response
 
 Handle = Callable[[Request], Awaitable[Response]]
 
 _LONGEST_HEAD = 64 << 10
-_BUFFERED_BODY = 64 << 10
 _ONE_WRITE = 64 << 10
 # In thirds, so that one timer a connection does for all of them.
 _PATIENCE_THIRDS = 3
@@ -37,11 +34,7 @@ _LINGER_SECONDS = 5.0
 # Where in a message the connection is.
 _BETWEEN, _HEAD, _BODY = range(3)
 
-# Framing is the connection's: a handler that passes on somebody's answer passes on their framing as well.
-_FRAMING = frozenset({"content-length", "transfer-encoding", "date"})
 _NO_BODY = frozenset({204, 304})
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOO_LARGE = (
     b'{"__type":"RequestEntityTooLargeException","message":"the request body is larger than allowed"}'
 )
@@ -63,68 +56,6 @@ class Serving:
     def unanswered(self) -> set[asyncio.Task[None]]:
         """The requests that are being handled, also those whose clients have gone."""
         return self.orphans | {each.task for each in self.connections if each.task is not None}
-
-
-class TooLarge(Exception):
-    """A streamed body is larger than allowed."""
-
-
-class _Body:
-    """A request's body that is handed on as it comes."""
-
-    def __init__(self, taken: Callable[[], None], limit: int) -> None:
-        """`taken` is called whenever there may be room again."""
-        self._taken = taken
-        self._limit = limit
-        self._parts: deque[bytes] = deque()
-        self._buffered = 0
-        self._size = 0
-        self._complete = False
-        self._lost = False
-        self._came: asyncio.Future[None] | None = None
-
-    def add(self, part: bytes) -> None:
-        self._size += len(part)
-        # Beyond the limit nothing is kept: what is there tells it already.
-        if self._size <= self._limit:
-            self._parts.append(part)
-            self._buffered += len(part)
-        self._wake()
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more should come for now."""
-        return self._buffered > _BUFFERED_BODY
-
-    def complete(self) -> None:
-        self._complete = True
-        self._wake()
-
-    def lose(self) -> None:
-        self._lost = not self._complete
-        self._wake()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Raises TooLarge, and ConnectionResetError where the client goes away before the end."""
-        while True:
-            if self._size > self._limit:
-                raise TooLarge
-            if self._parts:
-                part = self._parts.popleft()
-                self._buffered -= len(part)
-                self._taken()
-                yield part
-            elif self._complete:
-                return
-            elif self._lost:
-                raise ConnectionResetError("the client went away")
-            else:
-                self._came = asyncio.get_running_loop().create_future()
-                await self._came
-
-    def _wake(self) -> None:
-        if self._came is not None and not self._came.done():
-            self._came.set_result(None)
 
 
 class _Asked(NamedTuple):
@@ -181,7 +112,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[str, str] = {}
         self._request: Request | None = None
-        self._body: _Body | None = None
+        self._body: Body | None = None
         self._parts: list[bytes] = []
         self._size = 0
         self._stage = _BETWEEN
@@ -269,7 +200,7 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # The parser takes the offer for accepted. It is not: the head is read again without it.
                 rest = memoryview(rest)[upgrade.args[0] :]
-                head = _without_offer(self._parser.get_method(), self._url, self._headers)
+                head = without_offer(self._parser.get_method(), self._url, self._headers)
                 self._parser = httptools.HttpRequestParser(self)
                 self._parser.feed_data(head)
 
@@ -339,8 +270,9 @@ class Connection(asyncio.Protocol):
             if self.task is None:
                 self._send_continue()
         if self._serving.streams(request):
-            self._body = body = _Body(self._regulate, self._serving.max_body)
-            self._take(_with_body(request, b"", body.chunks()))
+            self._body = body = Body(self._regulate, self._serving.max_body)
+            request.chunks = body.chunks()
+            self._take(request)
 
     def on_body(self, part: bytes) -> None:
         if self._last or self._refused is not None:
@@ -368,7 +300,7 @@ class Connection(asyncio.Protocol):
         request, parts = self._request, self._parts
         if parts:
             self._parts = []
-            request = _with_body(request, parts[0] if len(parts) == 1 else b"".join(parts))
+            request.body = parts[0] if len(parts) == 1 else b"".join(parts)
         self._take(request)
 
     # One request after the other
@@ -437,7 +369,7 @@ class Connection(asyncio.Protocol):
     def _send(self, response: Response, body: bytes, asked: _Asked) -> bool:
         """Write an answer whose body is there; whether the connection goes on."""
         bodiless = asked.request.method == "HEAD"
-        head, keep_alive = _head(response, asked.keep_alive and not self._closing, bodiless=bodiless)
+        head, keep_alive = answer_head(response, asked.keep_alive and not self._closing, bodiless=bodiless)
         if response.status in _NO_BODY:
             body = b""
         elif not bodiless:
@@ -458,7 +390,9 @@ class Connection(asyncio.Protocol):
         """Write an answer as it comes; its source is closed as soon as the client leaves."""
         bodiless = asked.request.method == "HEAD"
         try:
-            head, keep_alive = _head(response, asked.keep_alive and not self._closing, bodiless=bodiless)
+            head, keep_alive = answer_head(
+                response, asked.keep_alive and not self._closing, bodiless=bodiless
+            )
             bodiless = bodiless or response.status in _NO_BODY
             if asked.chunked and not bodiless:
                 head += "transfer-encoding: chunked\r\n"
@@ -524,7 +458,7 @@ class Connection(asyncio.Protocol):
         kind = "application/json" if body.startswith(b"{") else "text/plain; charset=utf-8"
         if self._transport is not None:
             self._transport.write(
-                f"HTTP/1.1 {status.value} {status.phrase}\r\ndate: {_date.now()}\r\ncontent-type: {kind}\r\n"
+                f"HTTP/1.1 {status.value} {status.phrase}\r\ndate: {date.now()}\r\ncontent-type: {kind}\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
                 + body
             )
@@ -587,90 +521,6 @@ class _Unreadable(Exception):
     """A request that the parser takes and that nothing can be made of."""
 
 
-def _without_offer(method: bytes, url: bytes, headers: Mapping[str, str]) -> bytes:
-    """The head of a request that offered another protocol (RFC 9110, section 7.8), as if it had not."""
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, url)]
-    for name, value in headers.items():
-        if name == "connection":
-            kept = [token for token in value.split(",") if token.strip().lower() != "upgrade"]
-            value = ",".join(kept)
-        if name != "upgrade":
-            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
-    return b"".join((*lines, b"\r\n"))
-
-
 def _cause(error: Exception) -> str:
     """What the parser says, or what one of its callbacks has raised."""
     return str(error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error)
-
-
-def _with_body(request: Request, body: bytes, chunks: AsyncIterator[bytes] | None = None) -> Request:
-    # dataclasses.replace takes as long as everything else here.
-    return Request(
-        request.method,
-        request.path,
-        request.query,
-        request.headers,
-        body,
-        request.source_ip,
-        request.scheme,
-        chunks,
-    )
-
-
-def _head(response: Response, keep_alive: bool, *, bodiless: bool) -> tuple[str, bool]:
-    """The status line and the headers but for the body's framing, and whether the connection goes on.
-
-    A `bodiless` answer, to HEAD, may announce the length of what it does not send. Raises ValueError for what is
-    no header: it could be taken for the end of this answer.
-    """
-    lines = [_status_line(response.status), "date: ", _date.now(), "\r\n"]
-    closed = False
-    for name, value in response.headers.items():
-        lowered = _field_name(name)
-        if lowered in _FRAMING and not (bodiless and lowered == "content-length"):
-            continue
-        if not value.isprintable() and _CONTROL.search(value):
-            raise ValueError(f"the value of the header {name} has control characters")
-        if lowered == "connection":
-            closed = "close" in value.lower()
-        lines += (lowered, ": ", value, "\r\n")
-    if not (keep_alive or closed):
-        lines.append("connection: close\r\n")
-    return "".join(lines), keep_alive and not closed
-
-
-@functools.lru_cache(1024)
-def _field_name(name: str) -> str:
-    """Raises ValueError for what is no token (RFC 9110, section 5.1)."""
-    if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is no header's name")
-    return name.lower()
-
-
-@functools.cache
-def _status_line(status: int) -> str:
-    try:
-        return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-    except ValueError:
-        return f"HTTP/1.1 {status} \r\n"
-
-
-class _Date:
-    """The Date header, formatted once a second.
-
-    It is the machine's time: SDKs correct their own clocks by it.
-    """
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = ""
-
-    def now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
-        return self._text
-
-
-_date = _Date()
