@@ -8,6 +8,7 @@ left over is S3's, whose anonymous requests name nothing at all.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ _BUCKET_HOST = re.compile(r"^(?!s3\.localhost$)(.+?)\.(?:s3[.-].*|localhost)$", 
 _REST = frozenset({"rest-json", "rest-xml"})
 _FORMS = frozenset({"query", "ec2"})
 _FORM = "application/x-www-form-urlencoded"
+
+# Longer credentials are read each time: nobody is to fill the memory with them.
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,8 @@ def _scope_of(request: Request) -> _Scope | None:
     if authorization is not None:
         _, found, credential = authorization.partition("Credential=")
         if found:
-            return _parse_scope(credential.partition(",")[0].strip())
+            text = credential.partition(",")[0].strip()
+            return _known_scope(text) if len(text) <= _REMEMBERED else _parse_scope(text)
         return _Scope("", "s3") if authorization.startswith("AWS ") else None
     if "X-Amz-Credential=" in request.query:
         credential = dict(parse_qsl(request.query)).get("X-Amz-Credential", "")
@@ -214,6 +219,9 @@ def _parse_scope(credential: str) -> _Scope | None:
             raise AWSError("InvalidSignatureException", text, status=400)
         return _Scope(parts[-3], parts[-2])
     return _Scope("", parts[2]) if len(parts) == 4 else None
+
+
+_known_scope = functools.lru_cache(1024)(_parse_scope)
 
 
 def _host_scope(request: Request, names: Mapping[str, object]) -> _Scope | None:

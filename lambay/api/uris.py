@@ -15,6 +15,9 @@ from urllib.parse import parse_qsl, unquote
 from lambay.api import model
 from lambay.api.model import Operation, ServiceModel
 
+# Longer paths are walked each time: nobody is to fill the memory with them.
+_REMEMBERED = 512
+
 
 @dataclass(slots=True)
 class _Rule:
@@ -41,6 +44,7 @@ class Uris:
         self._root = _Node()
         for name in service.operation_names:
             self._add(name, service.http_trait(name))
+        self._find_again = functools.lru_cache(1024)(self._find)
 
     def match(
         self, method: str, path: str, query: str, headers: Mapping[str, str]
@@ -49,14 +53,9 @@ class Uris:
 
         `path` is percent-encoded; a trailing slash is optional.
         """
-        segments = path.split("/")[1:]
-        found = _walk(self._root, segments, 0, method, ())
+        found = (self._find_again if len(path) <= _REMEMBERED else self._find)(method, path)
         if found is None:
-            # The EFS model has paths that end with a slash and others that do not; clients mix them up.
-            other = segments[:-1] if segments[-1] == "" else [*segments, ""]
-            found = _walk(self._root, other, 0, method, ())
-            if found is None:
-                return None
+            return None
         rules, values = found
         rule = rules[0] if len(rules) == 1 and not rules[0].literals else self._choose(rules, query, headers)
         operation = self._service.operation(rule.operation) if rule is not None else None
@@ -66,6 +65,16 @@ class Uris:
             label: unquote(value) if "%" in value else value
             for label, value in zip(rule.labels, values, strict=True)
         }
+
+    def _find(self, method: str, path: str) -> tuple[list[_Rule], tuple[str, ...]] | None:
+        """The rules at the end of a path, and the values of its labels."""
+        segments = path.split("/")[1:]
+        found = _walk(self._root, segments, 0, method, ())
+        if found is None:
+            # The EFS model has paths that end with a slash and others that do not; clients mix them up.
+            other = segments[:-1] if segments[-1] == "" else [*segments, ""]
+            found = _walk(self._root, other, 0, method, ())
+        return found
 
     def _add(self, name: str, http: Mapping[str, str]) -> None:
         path, _, query = http.get("requestUri", "/").partition("?")

@@ -47,6 +47,9 @@ _BY_PROTOCOL = {
 }
 _DEFAULT = _Manner("ValidationException")
 
+# Longer texts are matched each time: nobody is to fill the memory with them.
+_REMEMBERED = 256
+
 # Lambda words its runtimes differently, because a runtime may also be given by its version's ARN.
 _LAMBDA_RUNTIMES = "Runtime"
 
@@ -155,10 +158,8 @@ def _broken(shape: Shape, value: Any) -> list[str]:
     texts: list[str] = []
     if shape.enum and value not in shape.enum:
         texts.append(_enum_text(shape))
-    if shape.pattern is not None and shape.type == "string":
-        pattern = compiled(shape.pattern)
-        if pattern is not None and not _hopeless(shape, value) and pattern.fullmatch(value) is None:
-            texts.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
+    if shape.pattern is not None and shape.type == "string" and not _fits(shape, shape.pattern, value):
+        texts.append(f"Member must satisfy regular expression pattern: {shape.pattern}")
     if shape.min is not None or shape.max is not None:
         size = value if shape.type in NUMBERS else len(value)
         if shape.max is not None and size > shape.max:
@@ -166,6 +167,21 @@ def _broken(shape: Shape, value: Any) -> list[str]:
         if shape.min is not None and size < shape.min:
             texts.append(_bound_text(shape, "greater", shape.min))
     return texts
+
+
+def _fits(shape: Shape, pattern: str, value: str) -> bool:
+    if _hopeless(shape, value):
+        return True
+    return (_matches_again if len(value) <= _REMEMBERED else _matches)(pattern, value)
+
+
+def _matches(pattern: str, value: str) -> bool:
+    """What cannot be read constrains nothing."""
+    expression = compiled(pattern)
+    return expression is None or expression.fullmatch(value) is not None
+
+
+_matches_again = functools.lru_cache(4096)(_matches)
 
 
 def _hopeless(shape: Shape, value: str) -> bool:

@@ -233,7 +233,7 @@ class Invoker:
         trace, count = lineage.continued(invocation.trace_id, target.name.arn)
         if target.ends_loops:
             lineage.check(count)
-        invocation = dataclasses.replace(invocation, trace_id=trace)
+        invocation = invocation.traced(trace)
         chosen = chosen or target.choose()
         version = chosen.version
         if version.state == "Inactive" and self.idleness is not None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Literal
 from urllib.parse import quote, unquote, unquote_to_bytes
+
+import msgspec
 
 from lambay.http import Request
 
@@ -30,6 +31,8 @@ S3_SERVICES = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts"})
 _UNSIGNED_PAYLOAD_SERVICES = S3_SERVICES | {"mediastore", "lex", "transcribe", "vpc-lattice-svcs"}
 
 _SIGNING_KEYS_KEPT = 4096
+# Of longer texts nothing is remembered: nobody is to fill the memory with them.
+_REMEMBERED = 512
 _CANONICAL_PATH = re.compile(r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})*")
 _CANONICAL_QUERY = re.compile(r"(?:[A-Za-z0-9\-._~=&]|%[0-9A-F]{2})*")
 _CREDENTIAL = re.compile(r"(.+)/([^/]*)/([^/]*)/([^/]*)/([^/]*)")
@@ -54,8 +57,7 @@ class Mismatch(Exception):
         self.canonical_request = canonical_request
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """What a request says about its own signature.
 
     `timestamp` is `YYYYMMDD'T'HHMMSS'Z'` and `signed_at` the same in seconds since the epoch. `expires` is
@@ -135,13 +137,14 @@ def _signature(
     token: str | None,
     expires: int | None,
 ) -> Signature:
-    credential = _CREDENTIAL.fullmatch(fields["Credential"])
+    given = fields["Credential"]
+    credential = (_credential_again if len(given) <= _REMEMBERED else _credential)(given)
     if credential is None:
         raise Malformed(
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, "
             f"got '{fields['Credential']}'"
         )
-    key, date, region, service, terminator = credential.groups()
+    key, date, region, service, terminator = credential
     if terminator != "aws4_request":
         raise Malformed(
             f"Credential should be scoped with a valid terminator: 'aws4_request', not '{terminator}'."
@@ -157,7 +160,8 @@ def _signature(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: "
             f"'{date}' != '{timestamp[:8]}', from '{timestamp}'."
         )
-    signed_headers = tuple(fields["SignedHeaders"].lower().split(";"))
+    names = fields["SignedHeaders"]
+    signed_headers = (_header_names_again if len(names) <= _REMEMBERED else _header_names)(names)
     return Signature(
         kind,
         key,
@@ -171,6 +175,20 @@ def _signature(
         token,
         expires,
     )
+
+
+def _credential(text: str) -> tuple[str, ...] | None:
+    """Access key, date, Region, service and terminator."""
+    found = _CREDENTIAL.fullmatch(text)
+    return found.groups() if found is not None else None
+
+
+def _header_names(text: str) -> tuple[str, ...]:
+    return tuple(text.lower().split(";"))
+
+
+_credential_again = lru_cache(1024)(_credential)
+_header_names_again = lru_cache(1024)(_header_names)
 
 
 @lru_cache(64)
@@ -315,9 +333,17 @@ def _canonical_forms(signature: Signature, request: Request) -> Iterator[tuple[s
 def _canonical_path(signature: Signature, path: str) -> str:
     if signature.service in S3_SERVICES:
         return path
+    return (_encoded_again if len(path) <= _REMEMBERED else _encoded)(path)
+
+
+def _encoded(path: str) -> str:
+    """A path without dot segments, encoded a second time."""
     if "//" in path or "/." in path:
         path = _without_dot_segments(path)
     return quote(path, safe="/-_.~")
+
+
+_encoded_again = lru_cache(1024)(_encoded)
 
 
 def _without_dot_segments(path: str) -> str:

@@ -122,14 +122,12 @@ class Door(asyncio.Protocol):
         """Answer the pending call with JSON."""
         if self._transport is None:
             return
-        lines = [
-            f"HTTP/1.1 {status.value} {status.phrase}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-            "\r\n",
-        ]
-        self._transport.write("\r\n".join(lines).encode() + body)
+        line = "200 OK" if status is HTTPStatus.OK else f"{status.value} {status.phrase}"
+        rest = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        head = (
+            f"HTTP/1.1 {line}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{rest}\r\n"
+        )
+        self._transport.write(head.encode() + body)
 
     # asyncio.Protocol
 
