@@ -19,6 +19,7 @@ pub mod naming;
 pub mod nfs;
 pub mod pacing;
 pub mod requests;
+pub mod roots;
 pub mod server;
 pub mod shards;
 pub mod spreading;

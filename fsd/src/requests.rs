@@ -8,8 +8,8 @@ use crate::admission::Refusal;
 use crate::identity::{Identity, Posix};
 use crate::mount::Permissions;
 use crate::pacing::Limits;
+use crate::roots::{CreationInfo, RootError};
 use crate::sys::Errno;
-use crate::volume::{CreationInfo, RootError};
 
 /// What went wrong with a control request.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,8 @@ use crate::identity::Posix;
 use crate::inode::DescriptorCache;
 use crate::later::Later;
 use crate::mount::Permissions;
-use crate::volume::{CreationInfo, Volume};
+use crate::roots::CreationInfo;
+use crate::volume::Volume;
 
 /// Names of exports are path components.
 const LONGEST_NAME: usize = 255;

@@ -10,9 +10,10 @@ use super::status::Status;
 use crate::identity::{Identity, Posix, NOBODY};
 use crate::inode::{Inode, Key};
 use crate::mount::Permissions;
+use crate::roots::{CreationInfo, RootError};
 use crate::sys::file::{self, Handle, Stat};
 use crate::sys::Errno;
-use crate::volume::{CreationInfo, RootError, Volume};
+use crate::volume::Volume;
 
 /// Numbers by which clients of this door are known to lock tables and observers, apart from those of mounts.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1 << 40);
