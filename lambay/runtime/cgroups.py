@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ MEMORY_OF_ONE_CPU_MB = 1769
 _PERIOD_US = 20_000
 _SHORTEST_QUOTA_US = 1_000
 _PIDS = 1024
+_END_SECONDS = 10.0
 _CONTROLLERS = ("memory", "cpu", "pids")
 
 
@@ -90,13 +92,16 @@ class ControlGroups:
             _enable(unified / self._name, unified / self._name)
 
     def stop(self) -> None:
-        """Kill every process of this instance's environments and remove the groups."""
+        """Kill every process of this instance's environments and remove the groups. Raises OSError."""
+        found: list[Path] = []
         for root in self._hierarchies.roots:
             parent = root / self._name
             if parent.is_dir():
-                for child in [*(entry for entry in parent.iterdir() if entry.is_dir()), parent]:
-                    _kill(child)
-                    _remove(child)
+                found += [*(entry for entry in parent.iterdir() if entry.is_dir()), parent]
+        for group in found:
+            _end(group)
+        for group in found:
+            _remove(group)
 
     def make(self, name: str) -> ControlGroup:
         return ControlGroup(self._hierarchies, f"{self._name}/{name}")
@@ -238,6 +243,19 @@ def _enable(group: Path, where: Path) -> None:
             with contextlib.suppress(OSError):
                 _write(leaf / "cgroup.procs", pid)
         _write(group / "cgroup.subtree_control", wanted)
+
+
+def _end(group: Path) -> None:
+    """Kill what runs there and return once it has ended: a group is removed only then."""
+    ends: list[int] = []
+    with contextlib.suppress(FileNotFoundError):
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                ends.append(os.pidfd_open(int(pid)))
+    _kill(group)
+    for end in ends:
+        select.select([end], [], [], _END_SECONDS)
+        os.close(end)
 
 
 def _kill(group: Path) -> None:

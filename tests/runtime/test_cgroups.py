@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from lambay.runtime.cgroups import ControlGroup, Hierarchies, find_hierarchies
+from lambay.runtime import cgroups
+from lambay.runtime.cgroups import ControlGroup, ControlGroups, Hierarchies, find_hierarchies
+
+from .arrange import build, invocation
+from .test_life import leftovers
 
 V2 = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "".join(
@@ -46,6 +51,63 @@ def test_a_v1_host_has_no_unified_tree() -> None:
 def test_what_is_missing_is_named(mountinfo: str, complaint: str) -> None:
     with pytest.raises(RuntimeError, match=complaint):
         find_hierarchies(mountinfo)
+
+
+async def test_sandboxes_live_in_v2s_tree_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This kernel's own v2 tree, as on a host that has no other; limits are written where it has their controllers."""
+    unified = find_hierarchies().unified
+    if unified is None:
+        pytest.skip("this host has no cgroup v2 tree")
+
+    def write(path: Path, text: str) -> None:
+        if path.exists() or path.name.startswith("cgroup."):
+            path.write_text(text)
+
+    monkeypatch.setattr(cgroups, "_write", write)
+    monkeypatch.setattr(cgroups, "_enable", lambda group, where: None)
+    monkeypatch.setattr(cgroups, "find_hierarchies", lambda: Hierarchies(unified, {}))
+    bench = await build(tmp_path)
+    try:
+        spec = bench.function(
+            """
+            import os
+            def handler(event, context):
+                if event == "crash":
+                    os._exit(1)
+                return open("/proc/self/cgroup").read().splitlines()[-1]
+            """,
+            timeout_s=60,
+        )
+        environment = await bench.fleet.acquire(spec)
+        slot = environment._slot
+        assert slot is not None
+        group = unified / f"lambay-{bench.settings.tag}" / slot.group._memory.name
+        assert (group / "cgroup.procs").read_text() != ""
+        assert (await bench.fleet.invoke(environment, invocation(spec))).payload == b'"0::/"'
+        slot.group.freeze()
+        bench.fleet.release(environment)
+        await bench.fleet.reset()
+        assert not group.exists()
+        assert (await bench.invoke(spec, "crash")).error_type == "Runtime.ExitError"
+        assert await bench.answer(spec) == "0::/"
+    finally:
+        await bench.fleet.stop()
+    assert leftovers(bench.settings.tag) == []
+
+
+def test_what_a_killed_instance_left_is_ended_and_removed(tmp_path: Path) -> None:
+    """Its processes do not end at once, and a group is removed only when they have."""
+    groups = ControlGroups("test-of-leftovers")
+    groups.start()
+    group = groups.make("slot-1")
+    sleeper = subprocess.Popen(["sleep", "600"])
+    group.enter(sleeper.pid)
+    group.freeze()
+
+    groups.stop()
+
+    assert sleeper.wait(60) == -9
+    assert leftovers("test-of-leftovers") == []
 
 
 def unified_group(directory: Path) -> tuple[ControlGroup, Path]:
