@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from lambay.clock import Clock
+from lambay.runtime.completion import completed
 from lambay.runtime.connection import Connection
 from lambay.runtime.ending import Ending, Running
 from lambay.runtime.environment_log import EnvironmentLog
@@ -25,7 +26,8 @@ from lambay.runtime.log_shipping import LogShipping
 from lambay.runtime.platform_events import PlatformEvents
 from lambay.runtime.report import Report, Status, billed, error_object, exit_reason
 from lambay.runtime.runtime_api import MAX_RESPONSE_BYTES, Door
-from lambay.runtime.slot import Slot
+from lambay.runtime.slot import Remainder, Slot
+from lambay.runtime.slots import Slots
 from lambay.runtime.spec import (
     Credentials,
     EnvironmentSpec,
@@ -59,8 +61,8 @@ class Environment:
         file_server: FileServer,
         shipping: LogShipping,
         credentials: Callable[[EnvironmentSpec], Awaitable[Credentials]],
-        take_slot: Callable[[EnvironmentSpec], Awaitable[Slot]],
-        end_slot: Callable[[Slot], Awaitable[None]],
+        take_slot: Callable[[EnvironmentSpec, Remainder | None], Awaitable[Slot]],
+        slots: Slots,
         gone: Callable[[Environment], None],
         tracer: Tracer | None = None,
     ) -> None:
@@ -75,7 +77,7 @@ class Environment:
         self._clock = clock
         self._issue = credentials
         self._take_slot = take_slot
-        self._end_slot = end_slot
+        self._slots = slots
         self._gone = gone
         self._tracer = tracer
         self.connection = Connection(self.id, spec, file_server, self.lose_file_system, tracer)
@@ -83,6 +85,7 @@ class Environment:
         self._log = EnvironmentLog((spec.account, spec.region, spec.group, self.log_stream), clock, shipping)
         self._events = PlatformEvents(spec, clock, self._log)
         self._slot: Slot | None = None
+        self._remainder: Remainder | None = None
         self._door: Door | None = None
         self._init: asyncio.Future[Ending] | None = None
         self._lost = False
@@ -164,7 +167,7 @@ class Environment:
             if self.spec.network is not None and self._slot is not None:
                 await self._slot.settle()
             if self._lost or (self._slot is not None and self._slot.exited.done()):
-                await self._leave_slot()
+                await self._leave_slot(reset=True)
             if self._slot is None:
                 await self._initialise_again(running)
             else:
@@ -210,6 +213,9 @@ class Environment:
             self._init.set_result(killed)
         self._settle(killed)
         await self._leave_slot()
+        if self._remainder is not None:
+            remainder, self._remainder = self._remainder, None
+            await self._slots.discard(remainder)
         self._log.ship()
 
     def lose_file_system(self) -> None:
@@ -235,9 +241,10 @@ class Environment:
     async def _initialise(self, seconds: float, phase: str = "init") -> tuple[Ending, float]:
         """How it ended, and its duration in milliseconds."""
         with span(self._tracer, "claim slot", {}):
-            slot = await self._take_slot(self.spec)
+            remainder, self._remainder = self._remainder, None
+            slot = await self._take_slot(self.spec, remainder)
         if self.ended:
-            await self._end_slot(slot)
+            await self._slots.end(slot)
             raise SandboxFailure(f"environment {self.id} was ended before its Init phase")
         self._slot = slot
         self._door = None
@@ -278,7 +285,7 @@ class Environment:
         if ending.reason != "ready":
             ending = replace(ending, error_type=self._error_type(ending))
             self._peak_mb = slot.group.peak_memory_mb()
-            await self._leave_slot()
+            await self._leave_slot(reset=True)
             if ending.reason == "file-system-lost":
                 raise FileSystemLost("the file server ended during the Init phase")
             return ending, duration_ms
@@ -553,7 +560,7 @@ class Environment:
     async def _clear_away(self) -> None:
         """After a timeout or a crash: what ran here ends, extensions with their Shutdown phase."""
         await self._shut_extensions_down()
-        await self._leave_slot()
+        await self._leave_slot(reset=True)
         self._ended_by, self._shutting_down = "spindown", False
 
     async def _shut_extensions_down(self) -> None:
@@ -573,7 +580,11 @@ class Environment:
         flushed.cancel()
         self._log.read(flush=True)
 
-    async def _leave_slot(self) -> None:
+    async def _leave_slot(self, *, reset: bool = False) -> None:
+        """`reset`: the environment goes on in another sandbox and keeps its /tmp.
+
+        See the Developer Guide, "Failures during the invoke phase".
+        """
         slot, self._slot = self._slot, None
         if slot is None:
             return
@@ -586,4 +597,15 @@ class Environment:
             os.close(self._extensions_output)
             self._extensions_output = -1
         await self.connection.close()
-        await self._end_slot(slot)
+        if reset and not self.ended:
+            await completed(self._part(slot))
+        else:
+            await self._slots.end(slot)
+
+    async def _part(self, slot: Slot) -> None:
+        remainder = await self._slots.part(slot)
+        if remainder is not None and self.ended:
+            # The end came meanwhile, and found nothing to give back.
+            await self._slots.discard(remainder)
+        else:
+            self._remainder = remainder

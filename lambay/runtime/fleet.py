@@ -26,7 +26,7 @@ from lambay.runtime.sandbox import make_etc
 from lambay.runtime.scaling import ENVIRONMENTS, SECONDS, ScalingRate
 from lambay.runtime.scratch import Scratch
 from lambay.runtime.seccomp import filter_program
-from lambay.runtime.slot import Host, ServeEndpoint, Slot
+from lambay.runtime.slot import Host, Remainder, ServeEndpoint, Slot
 from lambay.runtime.slots import Slots
 from lambay.runtime.spawner import Spawner
 from lambay.runtime.spec import (
@@ -334,10 +334,13 @@ class LocalFleet:
             raise RuntimeUnavailable(runtime, examined.reason)
         return self._languages.setdefault(runtime, language)
 
-    async def _take_slot(self, spec: EnvironmentSpec) -> Slot:
+    async def _take_slot(self, spec: EnvironmentSpec, remainder: Remainder | None) -> Slot:
+        language = await self._language(LAUNCHER if spec.image is not None else spec.runtime)
+        if remainder is not None:
+            return await self._slots.again(language, spec.image, remainder)
         if spec.image is not None:
-            return await self._slots.start(await self._language(LAUNCHER), spec.image)
-        return await self._slots.take(await self._language(spec.runtime))
+            return await self._slots.start(language, spec.image)
+        return await self._slots.take(language)
 
     async def _make_room(self) -> None:
         """End what has been idle for longest where memory is short. Raises CapacityExceeded."""
@@ -368,7 +371,7 @@ class LocalFleet:
             shipping=self._shipping,
             credentials=self._credentials,
             take_slot=self._take_slot,
-            end_slot=self._slots.end,
+            slots=self._slots,
             gone=self._gone,
             tracer=self._tracer,
         )

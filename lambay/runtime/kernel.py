@@ -73,15 +73,20 @@ def bind_read_only(source: Path, target: Path) -> None:
     """
     tree = _detached(source, read_only=True, propagation=_MS_PRIVATE)
     try:
-        _checked(
-            _libc.syscall(
-                _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
-            ),
-            "move_mount",
-            target,
-        )
+        attach(tree, target)
     finally:
         os.close(tree)
+
+
+def attach(tree: int, target: Path) -> None:
+    """Mount at `target` what a descriptor stands for; once for each descriptor."""
+    place = (tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    _checked(_libc.syscall(_SYS_MOVE_MOUNT, *place), "move_mount", target)
+
+
+def hold(mounted: Path) -> int:
+    """A descriptor that keeps what is on top of `mounted` when it is unmounted there, for `attach`."""
+    return _detached(mounted, read_only=False, propagation=_MS_PRIVATE)
 
 
 def detached_mount(source: Path, *, read_only: bool) -> int:
@@ -130,8 +135,7 @@ def mount_overlay(layers: tuple[Path, ...], target: Path) -> None:
     finally:
         os.close(context)
     try:
-        place = (tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
-        _checked(_libc.syscall(_SYS_MOVE_MOUNT, *place), "move_mount", target)
+        attach(tree, target)
     finally:
         os.close(tree)
 

@@ -107,6 +107,14 @@ class _Unclaimed:
         door.answer(HTTPStatus.FORBIDDEN, b"{}")
 
 
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What is left of a slot for the next one of its environment: its uid, and its /tmp by a descriptor."""
+
+    uid: int
+    scratch: int
+
+
 @dataclass(eq=False, slots=True)
 class Slot:
     """Made by `Slot.start`; every method belongs to the event loop's thread."""
@@ -132,18 +140,25 @@ class Slot:
     _sent: bool = False
     _ended: bool = False
     _link: asyncio.Task[Link] | None = None
+    _scratch: int | None = None
 
     @classmethod
     async def start(
-        cls, host: Host, number: int, uid: int, language: Language, image: Image | None = None
+        cls,
+        host: Host,
+        number: int,
+        uid: int,
+        language: Language,
+        image: Image | None = None,
+        scratch: int | None = None,
     ) -> Slot:
-        """A running sandbox whose interpreter is on its way. Raises SandboxFailure."""
+        """A running sandbox whose interpreter is on its way; its /tmp is `scratch` or empty. Raises SandboxFailure."""
         tree = Tree(host.run_dir / "slots" / str(number))
         try:
             group = host.control_groups.make(f"slot-{number}")
         except OSError as error:
             raise SandboxFailure(f"control group of slot {number}: {error}") from error
-        slot = cls(number, uid, language, tree, group, host, image)
+        slot = cls(number, uid, language, tree, group, host, image, _scratch=scratch)
         try:
             await host.aside(slot._prepare)
             await slot._launch()
@@ -172,7 +187,8 @@ class Slot:
             kernel.mount_overlay(tuple(layers), self.tree.opt)
 
     async def resize_scratch(self, megabytes: int) -> None:
-        if megabytes != DEFAULT_SCRATCH_MB:
+        """Give /tmp the environment's size; a former sandbox's has it."""
+        if self._scratch is None and megabytes != DEFAULT_SCRATCH_MB:
             mount = self._host.scratch.mount
             await completed(self._host.aside(mount, self.tree.tmp, megabytes, self.uid, self.uid))
 
@@ -278,6 +294,11 @@ class Slot:
     def kill(self) -> None:
         self.group.kill()
 
+    async def remainder(self) -> Remainder:
+        """What a next slot may have of this one, which is about to end. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        return Remainder(self.uid, await loop.run_in_executor(self._host.threads, kernel.hold, self.tree.tmp))
+
     async def end(self) -> None:
         """Kill what runs and give everything back. Safe to call twice."""
         if self._ended:
@@ -307,7 +328,10 @@ class Slot:
     def _prepare(self) -> None:
         self.tree.make(self.uid)
         kernel.make_mount_point(self.tree.root, shared=True)
-        self._host.scratch.mount(self.tree.tmp, DEFAULT_SCRATCH_MB, self.uid, self.uid)
+        if self._scratch is None:
+            self._host.scratch.mount(self.tree.tmp, DEFAULT_SCRATCH_MB, self.uid, self.uid)
+        else:
+            kernel.attach(self._scratch, self.tree.tmp)
         if self._forked:
             for place, source in self._places():
                 self._views[place] = kernel.detached_mount(source, read_only=place != "/tmp")

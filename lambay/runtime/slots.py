@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import Awaitable
 
@@ -11,7 +12,7 @@ from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
 from lambay.runtime.identities import Identities
 from lambay.runtime.images import Image
 from lambay.runtime.languages import Language
-from lambay.runtime.slot import Host, Slot
+from lambay.runtime.slot import Host, Remainder, Slot
 from lambay.runtime.spec import SandboxFailure
 
 _log = logging.getLogger("lambay.runtime")
@@ -73,6 +74,19 @@ class Slots:
                 await self.end(start.result())
             raise
 
+    async def again(self, language: Language, image: Image | None, remainder: Remainder) -> Slot:
+        """A slot with the uid and the /tmp of one that was parted with. Raises SandboxFailure."""
+        start = asyncio.create_task(
+            self._start(language, image, remainder), name="slot of a reset environment"
+        )
+        try:
+            return await asyncio.shield(start)
+        except asyncio.CancelledError:
+            await asyncio.wait([start])
+            if start.exception() is None:
+                await self.end(start.result())
+            raise
+
     def refill_soon(self, language: Language) -> None:
         """As `refill`, but not while the environment that took the last one wants the processor."""
         if language not in self._due:
@@ -94,6 +108,23 @@ class Slots:
     async def end(self, slot: Slot) -> None:
         await slot.end()
         self._gone(slot.uid)
+
+    async def part(self, slot: Slot) -> Remainder | None:
+        """End a slot whose environment goes on in another one: what that may have of this, if it could be kept."""
+        try:
+            remainder = await slot.remainder()
+        except OSError as error:
+            _log.warning("slot %d: its /tmp is lost: %s", slot.number, error)
+            await self.end(slot)
+            return None
+        await slot.end()
+        return remainder
+
+    async def discard(self, remainder: Remainder) -> None:
+        """Give back what no environment needs any more."""
+        # With its last descriptor the file system is unmounted.
+        await self._host.aside(os.close, remainder.scratch)
+        self._gone(remainder.uid)
 
     async def settled(self) -> None:
         """Return once all refills, due or under way, are done and their interpreters wait."""
@@ -123,18 +154,26 @@ class Slots:
         del self._due[language]
         self.refill(language)
 
-    async def _start(self, language: Language, image: Image | None = None) -> Slot:
-        self._alive += 1
-        uid = self._identities.take()
+    async def _start(
+        self, language: Language, image: Image | None = None, remainder: Remainder | None = None
+    ) -> Slot:
+        if remainder is None:
+            self._alive += 1
+            uid, scratch = self._identities.take(), None
+        else:
+            uid, scratch = remainder.uid, remainder.scratch
         try:
             async with self._starts:
                 if self._stopping:
                     raise SandboxFailure("Lambay is stopping")
                 self._started += 1
-                return await Slot.start(self._host, self._started, uid, language, image)
+                return await Slot.start(self._host, self._started, uid, language, image, scratch)
         except BaseException:
             self._gone(uid)
             raise
+        finally:
+            if scratch is not None:
+                await self._host.aside(os.close, scratch)
 
     def _gone(self, uid: int) -> None:
         self._identities.give_back(uid)

@@ -460,3 +460,80 @@ async def test_a_reset_in_the_midst_of_cold_starts(tmp_path: Path) -> None:
     assert processes(f"lambay-{bench.settings.tag}/") == []
     await bench.fleet.stop()
     assert leftovers(bench.settings.tag) == []
+
+
+KEEPING = """
+    import os, time
+    def handler(event, context):
+        found = sorted(os.listdir("/tmp"))
+        os.makedirs("/tmp/deep/er", exist_ok=True)
+        with open(f"/tmp/deep/er/{len(found)}", "w") as file:
+            file.write("kept")
+        open(f"/tmp/{event}", "w").close()
+        if event == "crash":
+            os._exit(1)
+        if event == "hang":
+            time.sleep(600)
+        size = os.statvfs("/tmp")
+        return [found, os.getuid(), size.f_blocks * size.f_frsize >> 20]
+    """
+
+
+@pytest.mark.parametrize("megabytes", [512, 1024])
+async def test_tmp_outlives_a_crash(bench: Bench, megabytes: int) -> None:
+    spec = bench.function(KEEPING, ephemeral_mb=megabytes, timeout_s=60)
+
+    found, uid, size = await bench.answer(spec, "first")
+    crashed = await bench.invoke(spec, "crash")
+    again = await bench.invoke(spec, "crash")
+    last = await bench.answer(spec, "last")
+
+    assert found == []
+    assert last == [["crash", "deep", "first"], uid, size]
+    assert megabytes <= size < megabytes * 1.1
+    assert crashed.environment_id == again.environment_id
+    # Another environment has its own.
+    await bench.fleet.reset()
+    assert (await bench.answer(spec, "again"))[0] == []
+
+
+async def test_tmp_outlives_a_timeout(bench: Bench) -> None:
+    spec = bench.function(KEEPING, timeout_s=5)
+
+    hung = await bench.invoke(spec, "hang")
+
+    assert hung.error_type == "Sandbox.Timedout"
+    assert (await bench.answer(spec, "last"))[0] == ["deep", "hang"]
+
+
+async def test_tmp_outlives_an_init_phase_that_failed(bench: Bench) -> None:
+    spec = bench.function(
+        """
+        import os
+        if not os.path.exists("/tmp/tried"):
+            open("/tmp/tried", "w").close()
+            raise RuntimeError("not yet")
+        def handler(event, context):
+            return os.listdir("/tmp")
+        """
+    )
+
+    assert await bench.answer(spec) == ["tried"]
+
+
+async def test_what_a_reset_environment_keeps_goes_with_it(bench: Bench) -> None:
+    spec = bench.function(KEEPING)
+    await bench.invoke(spec, "crash")
+    await bench.fleet.settled()
+    held = len(os.listdir("/proc/self/fd"))
+
+    await bench.fleet.drain(spec.function_arn)
+    await bench.fleet.settled()
+
+    assert len(os.listdir("/proc/self/fd")) == held - 1
+    await bench.fleet.stop()
+    assert leftovers(bench.settings.tag) == []
+    backing = [
+        path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file") if path.exists()
+    ]
+    assert not [text for text in backing if str(bench.directory) in text]

@@ -143,3 +143,21 @@ async def test_the_aws_sdk_is_there_once_it_is_installed(bench: Bench, file: str
         await answers(bench, spec, None, "S3Client")
     elif any(runtime.name == spec.runtime and runtime.available for runtime in bench.fleet.runtimes()):
         assert json.loads((await bench.invoke(spec)).payload)["errorType"] == "Runtime.ImportModuleError"
+
+
+async def test_tmp_outlives_a_crash(bench: Bench) -> None:
+    source = """
+        const fs = require("fs");
+        exports.handler = async (event) => {
+          const found = fs.readdirSync("/tmp");
+          fs.writeFileSync(`/tmp/${event}`, "");
+          if (event === "crash") process.exit(1);
+          return found;
+        };
+        """
+    spec = node_function(bench, source, timeout_s=60)
+
+    await answers(bench, spec, "first", [])
+    if bench.fleet.status().idle:
+        assert (await bench.invoke(spec, "crash")).error_type == "Runtime.ExitError"
+        await answers(bench, spec, "last", ["crash", "first"])
