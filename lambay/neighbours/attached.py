@@ -59,7 +59,7 @@ def _policies(iam: Any, entity: Any) -> Iterator[NamedDocument]:
 
 
 def _boundary(iam: Any, entity: Any) -> NamedDocument | None:
-    # moto keeps boundaries of roles alone.
+    # Groups have none.
     arn = getattr(entity, "permissions_boundary_arn", None)
     return (managed(iam, arn) or (arn, _NOTHING)) if arn else None
 

@@ -19,6 +19,7 @@ from lambay.http import Request, Response
 from lambay.neighbours import engine as moto_engine
 from lambay.neighbours import invocations, models, operations, queues, requests
 from lambay.neighbours import security_groups as security_groups
+from lambay.neighbours import user_boundaries as user_boundaries
 from lambay.neighbours import vpc_endpoints as vpc_endpoints
 from lambay.neighbours.bodies import EMPTY, Content
 from lambay.neighbours.durable import DurableMoto, NotDurable

@@ -57,6 +57,26 @@ def test_a_function_may_do_what_its_role_may(deploy: Deployer) -> None:
     assert deploy.invoke(function, listing)[0] == code
 
 
+def test_a_user_may_do_what_both_his_policies_and_his_boundary_allow(deploy: Deployer) -> None:
+    name = unique("user")
+    deploy.iam.create_user(UserName=name)
+    deploy.iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=document(allow("*")))
+    key = deploy.iam.create_access_key(UserName=name)["AccessKey"]
+    efs = deploy.server.boto("efs", key["AccessKeyId"], key["SecretAccessKey"])
+    efs.describe_file_systems()
+    listing = deploy.iam.create_policy(
+        PolicyName=unique("policy"), PolicyDocument=document(allow("lambda:List*"))
+    )["Policy"]["Arn"]
+    deploy.iam.put_user_permissions_boundary(UserName=name, PermissionsBoundary=listing)
+    with pytest.raises(
+        ClientError, match="because no permissions boundary allows the elasticfilesystem:Desc"
+    ):
+        efs.describe_file_systems()
+    deploy.server.boto("lambda", key["AccessKeyId"], key["SecretAccessKey"]).list_functions()
+    deploy.iam.delete_user_permissions_boundary(UserName=name)
+    efs.describe_file_systems()
+
+
 def test_a_function_has_no_way_to_another_roles_rights(deploy: Deployer) -> None:
     """Nor to its own with fewer limits: neither by assuming, nor by handing over, nor by granting itself more."""
     name, arn = role(deploy)
