@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +135,95 @@ def test_files_are_put_up_fetched_and_removed(page: Page, function: str, tmp_pat
     files.get_by_role("button", name="Make").click()
     files.get_by_role("link", name="drafts/").click()
     expect(files).to_contain_text("This directory is empty")
+
+
+def test_a_long_directory_comes_in_parts_and_is_filtered_whole(
+    page: Page, deploy: Deployer, lambay: Lambay
+) -> None:
+    file_system = deploy.file_system()
+    for number in range(1100):
+        (lambay.data_dir / "file-systems" / file_system / f"order-{number:04}").touch()
+    page.goto(f"/_lambay/console#/file-systems/{file_system}")
+    files = page.locator("section.files")
+    expect(files.get_by_role("button", name="order-0499", exact=True)).to_be_attached()
+    expect(files.get_by_role("button", name="order-0500", exact=True)).to_have_count(0)
+
+    files.get_by_role("button", name="Show more").click()
+    expect(files.get_by_role("button", name="order-0999", exact=True)).to_be_attached()
+
+    files.get_by_label("Filter files").fill("1099")
+    expect(files.get_by_role("button", name="order-1099", exact=True)).to_be_visible()
+    expect(files.get_by_role("button", name="Show more")).to_have_count(0)
+
+
+def sign_in(chromium: Browser, server: Lambay, place: str, **key: str) -> Page:
+    page = chromium.new_page(base_url=server.endpoint)
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    page.goto(f"/_lambay/console#/{place}")
+    page.get_by_text("Session and Region").click()
+    page.get_by_label("Access key ID").fill(key.get("AccessKeyId", "test"))
+    page.get_by_label("Secret access key").fill(key.get("SecretAccessKey", "test"))
+    page.get_by_label("Session token").fill(key.get("SessionToken", ""))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("navigation", name="Console")).to_be_visible()
+    return page
+
+
+TALKATIVE = """
+    def handler(event, context):
+        for number in range(event["lines"]):
+            print(event["word"], number)
+"""
+
+
+@pytest.fixture
+def steady_lambay(tmp_path: Path) -> Iterator[Lambay]:
+    """A server that comes back on the port that it had, which no client's connection is given meanwhile."""
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in range(first_given - 1, 1024, -1):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED:
+                break
+    server = Lambay(tmp_path / "data", "--port", str(port))
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+def test_a_server_that_was_away_is_followed_again(chromium: Browser, steady_lambay: Lambay) -> None:
+    name = Deployer(steady_lambay).function(TALKATIVE)
+    page = sign_in(chromium, steady_lambay, f"functions/{name}")
+    log = page.get_by_role("log")
+
+    Deployer(steady_lambay).invoke(name, {"word": "before", "lines": 300})
+    # The latest is in sight, however many come at once.
+    expect(log.get_by_text("before 299", exact=False)).to_be_in_viewport()
+    steady_lambay.stop()
+    expect(page.get_by_text("Nothing live")).to_be_visible()
+    steady_lambay.start()
+    Deployer(steady_lambay).invoke(name, {"word": "after", "lines": 1})
+
+    expect(log.get_by_text("after 0")).to_be_in_viewport()
+    expect(log.get_by_text("before 299")).to_have_count(1)
+    expect(page.get_by_text("Nothing live")).to_have_count(0)
+    page.close()
+
+
+def test_a_session_that_expires_is_asked_to_sign_in_again(chromium: Browser, own_lambay: Lambay) -> None:
+    session = own_lambay.boto("sts").get_session_token(DurationSeconds=900)["Credentials"]
+    page = sign_in(chromium, own_lambay, "alarms", **{key: str(value) for key, value in session.items()})
+    expect(page.get_by_role("heading", level=1, name="Alarms")).to_be_visible()
+
+    own_lambay.cli("clock", "advance", "16m")
+
+    expect(page.get_by_role("alert")).to_contain_text("ExpiredToken")
+    page.get_by_label("Access key ID").fill("test")
+    page.get_by_label("Secret access key").fill("test")
+    page.get_by_role("button", name="Sign in").click()
+    # Where one was.
+    expect(page.get_by_role("heading", level=1, name="Alarms")).to_be_visible()
+    page.close()
 
 
 def test_the_map_shows_who_reaches_what(page: Page, function: str) -> None:

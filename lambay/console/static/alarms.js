@@ -30,9 +30,9 @@ export function Alarms() {
         columns=${[
           ["Alarm", (row) => html`<button class="link" aria-expanded=${opened === row.AlarmName} onClick=${() => setOpened(opened === row.AlarmName ? null : row.AlarmName)}>${row.AlarmName}</button>`],
           ["State", (row) => html`<${Badge} kind=${KINDS[row.StateValue]}>${row.StateValue.replace("_", " ").toLowerCase()}<//>`],
-          ["Condition", condition],
+          ["Condition", condition, "prose"],
           ["Since", (row) => moment(row.StateUpdatedTimestamp * 1000)],
-          ["Reason", (row) => html`<small>${row.StateReason}</small>`],
+          ["Reason", (row) => html`<small>${row.StateReason}</small>`, "prose"],
           ["Actions", (row) => html`<button class="plain" aria-pressed=${row.ActionsEnabled} onClick=${() => toggle(row)}>${row.ActionsEnabled ? "on" : "off"}</button>`],
         ]} />
     <//>

@@ -1,7 +1,7 @@
 // The shell: sign-in, navigation, keys.
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { credentials, region, setRegion, signIn, signOut } from "./aws.js";
+import { credentials, REFUSED, region, setRegion, signIn, signOut } from "./aws.js";
 import { stop, useLive } from "./live.js";
 import { Failure, html } from "./parts.js";
 import { Alarms } from "./alarms.js";
@@ -87,8 +87,8 @@ function useTheme() {
   return [theme, setTheme];
 }
 
-function SignIn({ onDone }) {
-  const [error, setError] = useState(null);
+function SignIn({ refused, onDone }) {
+  const [error, setError] = useState(refused);
   const [busy, setBusy] = useState(false);
   const here = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
   const submit = async (event) => {
@@ -132,6 +132,8 @@ function Shell({ onLeave }) {
   useEffect(() => {
     document.title = `${rest[0] ?? title} · Lambay`;
     document.querySelector("main")?.focus({ preventScroll: true });
+    // On a small screen the bar is wider than the screen.
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [place, rest[0]]);
   const named = One && rest.length > 0 && rest[0];
   const themes = Object.keys(THEMES);
@@ -161,12 +163,22 @@ function Shell({ onLeave }) {
 
 function App() {
   const [known, setKnown] = useState(credentials() !== null);
+  const [refused, setRefused] = useState(null);
   const leave = () => {
     stop();
     signOut();
+    setRefused(null);
     setKnown(false);
   };
-  return known ? html`<${Shell} onLeave=${leave} />` : html`<${SignIn} onDone=${() => setKnown(true)} />`;
+  useEffect(() => {
+    const refuse = (event) => {
+      leave();
+      setRefused(event.detail);
+    };
+    addEventListener(REFUSED, refuse);
+    return () => removeEventListener(REFUSED, refuse);
+  }, []);
+  return known ? html`<${Shell} onLeave=${leave} />` : html`<${SignIn} refused=${refused} onDone=${() => setKnown(true)} />`;
 }
 
 render(html`<${App} />`, document.getElementById("app"));

@@ -9,6 +9,10 @@ export class ApiError extends Error {
   }
 }
 
+/** The event that the key that was signed in with is good no more; its detail is the error. */
+export const REFUSED = "lambay:refused";
+const WORN_OUT = ["ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"];
+
 const KEY = "lambay.credentials";
 let signedIn = read();
 
@@ -67,8 +71,10 @@ async function send(service, path, { repeatable, ...init } = {}) {
       await new Promise((done) => setTimeout(done, 300));
     }
   }
-  if (!response.ok) throw await failure(response);
-  return response;
+  if (response.ok) return response;
+  const failed = await failure(response);
+  if (WORN_OUT.includes(failed.code) && signedIn?.arn) dispatchEvent(new CustomEvent(REFUSED, { detail: failed }));
+  throw failed;
 }
 
 async function failure(response) {

@@ -150,8 +150,8 @@ function Browser({ id, path }) {
   const picker = useRef();
   const box = useRef();
   useEffect(() => {
-    if (path.length) box.current?.scrollIntoView({ block: "nearest" });
-  }, [path.join("/")]);
+    if (path.length) box.current?.scrollIntoView();
+  }, [path.join("/"), listing === undefined]);
 
   const attempt = (word, work) => async (...given) => {
     setFailure(null);

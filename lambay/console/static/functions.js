@@ -133,12 +133,15 @@ function pretty(text) {
 
 const KEPT_LINES = 500;
 const TOGETHER_MS = 150;
+const AGAIN_MS = 2000;
 
 function Tail({ group }) {
   const [lines, setLines] = useState([]);
   const [error, setError] = useState(null);
   const [filter, setFilter] = useState("");
-  const end = useRef();
+  const box = useRef();
+  // Who has scrolled back reads on where he is.
+  const atEnd = useRef(true);
   useEffect(() => {
     const following = new AbortController();
     setLines([]);
@@ -153,14 +156,36 @@ function Tail({ group }) {
       setLines((before) => [...before, ...fresh].slice(-KEPT_LINES));
     };
     const parameters = new URLSearchParams({ group, since, region: region() });
+    // Those of the latest moment come once more when the server has been away.
+    let latest = [];
+    let again = [];
+    const take = (line) => {
+      const mark = JSON.stringify(line);
+      const known = again.indexOf(mark);
+      if (known >= 0) {
+        again.splice(known, 1);
+        return;
+      }
+      if (line.timestamp > parameters.get("since")) {
+        parameters.set("since", line.timestamp);
+        latest = [];
+      }
+      if (line.timestamp >= parameters.get("since")) latest.push(mark);
+      arrived.push(line);
+      drawing ||= setTimeout(draw, TOGETHER_MS);
+    };
     (async () => {
-      try {
-        for await (const line of own.lines(`/_lambay/logs/tail?${parameters}`, following.signal)) {
-          arrived.push(line);
-          drawing ||= setTimeout(draw, TOGETHER_MS);
+      while (!following.signal.aborted) {
+        again = [...latest];
+        try {
+          for await (const line of own.lines(`/_lambay/logs/tail?${parameters}`, following.signal)) {
+            setError(null);
+            take(line);
+          }
+        } catch (failed) {
+          if (!following.signal.aborted) setError(failed);
         }
-      } catch (failed) {
-        if (!following.signal.aborted) setError(failed);
+        await new Promise((done) => setTimeout(done, AGAIN_MS));
       }
     })();
     return () => {
@@ -170,13 +195,16 @@ function Tail({ group }) {
   }, [group]);
   const shown = lines.filter(({ message }) => message.toLowerCase().includes(filter.toLowerCase()));
   useEffect(() => {
-    const box = end.current;
-    if (box && box.scrollHeight - box.scrollTop - box.clientHeight < 160) box.scrollTop = box.scrollHeight;
-  }, [shown.length]);
+    if (atEnd.current) box.current.scrollTop = box.current.scrollHeight;
+  }, [lines, filter, error]);
+  const scrolled = () => {
+    const { scrollHeight, scrollTop, clientHeight } = box.current;
+    atEnd.current = scrollHeight - scrollTop - clientHeight < 40;
+  };
   return html`
     <${Panel} title="Log" actions=${html`<input type="search" placeholder="Filter" aria-label="Filter the log" value=${filter} onInput=${(event) => setFilter(event.target.value)} />`}>
       <${Failure} error=${error} />
-      <div class="log" ref=${end} tabindex="0" role="log" aria-label=${group}>
+      <div class="log" ref=${box} onScroll=${scrolled} tabindex="0" role="log" aria-label=${group}>
         ${shown.length === 0 && html`<${Nothing}>${filter ? "No line has that in it." : "Nothing was logged in the last quarter of an hour."}<//>`}
         ${shown.map((line) => html`<p><time>${time(line.timestamp)}</time> ${line.message.trimEnd()}</p>`)}
       </div>

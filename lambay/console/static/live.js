@@ -32,6 +32,7 @@ export function stop() {
   following?.abort();
   following = null;
   state.views = [];
+  state.error = null;
 }
 
 /** {now, views, error}: the latest view, those before it, and what keeps newer ones away. */

@@ -87,6 +87,8 @@ function Vpc({ vpc, drawn, chosen, setChosen }) {
     </div>`;
 }
 
+const MOST_CHIPS = 60;
+
 export function Network() {
   const [drawn, error, again] = useLoaded(() => own.get(`/_lambay/map?region=${region()}`), [], 10);
   const [chosen, setChosen] = useState(null);
@@ -107,6 +109,7 @@ export function Network() {
     ${drawn.vpcs.length > 0 && html`<p class="legend"><span class="key"></span> TCP 2049 passes <span class="key bad"></span> blocked, with the first thing that stops it</p>`}
     ${outside.length > 0 && html`
       <${Panel} title="Functions without a VPC">
-        <ul class="chips">${outside.map((each) => html`<li><a href=${`#/functions/${encodeURIComponent(each.name)}`}>λ ${each.name}</a></li>`)}</ul>
+        <ul class="chips">${outside.slice(0, MOST_CHIPS).map((each) => html`<li><a href=${`#/functions/${encodeURIComponent(each.name)}`}>λ ${each.name}</a></li>`)}
+          ${outside.length > MOST_CHIPS && html`<li><a href="#/functions">and ${(outside.length - MOST_CHIPS).toLocaleString()} more</a></li>`}</ul>
       <//>`}`;
 }

@@ -48,20 +48,24 @@ export const Panel = ({ title, actions, children, class: name = "" }) => html`
     ${children}
   </section>`;
 
-/** `columns`: [[heading, row => cell, "number"?]]. Rows that lead somewhere have `href`. */
-export function Table({ columns, rows, href, empty, caption }) {
+/** `columns`: [[heading, row => cell, "number" or "prose"?]]. Rows that lead somewhere have `href`. Of a long
+ *  table `most` rows are shown, and as many more each time that they are asked for: browsers take long for thousands. */
+export function Table({ columns, rows, href, empty, caption, most = 500 }) {
+  const [shown, setShown] = useState(most);
   if (!rows.length) return html`<${Nothing}>${empty}<//>`;
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
       <table>
         <thead><tr>${columns.map(([name, , kind]) => html`<th scope="col" class=${kind ?? ""}>${name}</th>`)}</tr></thead>
         <tbody>
-          ${rows.map((row) => html`
+          ${rows.slice(0, shown).map((row) => html`
             <tr>${columns.map(([, cell, kind], index) => html`
               <td class=${kind ?? ""}>${index === 0 && href ? html`<a href=${href(row)}>${cell(row)}</a>` : cell(row)}</td>`)}
             </tr>`)}
         </tbody>
       </table>
+      ${rows.length > shown && html`
+        <p class="more">The first ${shown.toLocaleString()} of ${rows.length.toLocaleString()}. <button class="link" onClick=${() => setShown(shown + most)}>Show more</button></p>`}
     </div>`;
 }
 
