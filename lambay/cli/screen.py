@@ -17,6 +17,8 @@ from lambay.cli.top import SECTIONS, amount, busiest
 
 Views = Callable[[], Iterator[dict[str, Any]]]
 
+_LONGEST = 28
+
 
 class Screen(App[None]):
     """Three tables that follow the server's live view. `lost` says why the view ended, if it did."""
@@ -117,12 +119,17 @@ class Screen(App[None]):
             kept = table.cursor_row
             table.clear()
             for row in rows:
-                table.add_row(*(cell(row) for _, cell in columns))
+                table.add_row(*(_short(cell(row)) for _, cell in columns))
             if rows:
                 table.move_cursor(row=min(kept, len(rows) - 1))
             box = self.query_one(f"#{section.replace('_', '-')}-section")
             box.border_title = f"{title} ({len(rows)})"
         self.query_one("#summary", Static).update(_summary(view, self._endpoint, self._paused))
+
+
+def _short(text: str) -> str:
+    """Long names would push out of sight what is done under them; the filter knows them whole."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _named(row: dict[str, Any]) -> str:

@@ -110,6 +110,16 @@ async def test_the_filter_leaves_what_has_the_word_in_its_name() -> None:
     feed.end.set()
 
 
+async def test_a_long_name_is_cut_and_found_whole() -> None:
+    name = "inference-of-the-large-language-model-v2"
+    feed = Feed(view(functions=[function(name), function("thumbnails")]))
+    async with Screen("http://here", feed).run_test(size=(160, 40)) as pilot:
+        assert (await rows(pilot, "functions", 2))[0][0] == "inference-of-the-large-lang…"
+        await pilot.press("slash", *"model-v2")
+        assert len(await rows(pilot, "functions", 1)) == 1
+    feed.end.set()
+
+
 async def test_a_pause_keeps_what_is_shown() -> None:
     feed = Feed(view(functions=[function("first")]))
     screen = Screen("http://here", feed)
