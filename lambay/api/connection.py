@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_parser",
         "_parts",
+        "_poured_chunks",
         "_pouring",
         "_reading",
         "_refused",
@@ -131,7 +132,8 @@ class Connection(asyncio.Protocol):
         self._closing = False
         # For the timer: what it saw last, and how often in a row.
         self._served = 0
-        self._heard: tuple[int, int, int] = (0, 0, 0)
+        self._poured_chunks = 0
+        self._heard: tuple[int, ...] = (0, 0, 0, 0)
         self._silent = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -433,6 +435,7 @@ class Connection(asyncio.Protocol):
                 await self._drained
             if self._transport is None:
                 return
+            self._poured_chunks += 1
             if chunk:
                 self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
         if chunked and self._transport is not None:
@@ -500,7 +503,8 @@ class Connection(asyncio.Protocol):
         if transport is None:
             return
         unsent = transport.get_write_buffer_size()
-        heard = (self._served, self._size, unsent)
+        # What is unsent of a stream may be as much as before and yet be something else.
+        heard = (self._served, self._size, unsent, self._poured_chunks)
         receiving = self._reading and (self.task is None or self._body is not None)
         theirs = unsent > 0 or receiving
         self._silent = self._silent + 1 if theirs and heard == self._heard else 0

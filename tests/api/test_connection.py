@@ -217,6 +217,33 @@ async def test_a_stream_does_not_run_ahead_of_its_reader(listen: Start) -> None:
     assert made < 1000
 
 
+async def test_a_slow_reader_of_a_long_stream_keeps_it(listen: Start) -> None:
+    """It takes several times its patience, and takes something all the time."""
+
+    async def long() -> AsyncIterator[bytes]:
+        for _ in range(600):
+            yield bytes(1 << 16)
+
+    async def handle(request: Request) -> Response:
+        return Response(200, {}, long())
+
+    port = await listen(handle, patience=3.0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+    writer.write(GET)
+    await reader.readuntil(b"\r\n\r\n")
+    taken = 0
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 8.0
+    while chunk := await asyncio.wait_for(reader.read(1 << 16), DEADLINE):
+        taken += len(chunk)
+        if loop.time() < until:
+            await asyncio.sleep(0.02)
+        if chunk.endswith(b"0\r\n\r\n"):
+            break
+    writer.close()
+    assert taken > 600 << 16
+
+
 async def test_a_client_does_not_run_ahead_of_whoever_takes_its_body(listen: Start) -> None:
     go_on = asyncio.Event()
     taken = 0
