@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import itertools
 import json
 import multiprocessing
 import multiprocessing.synchronize
+import random
 import signal
 import sqlite3
 import statistics
@@ -24,6 +26,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,9 @@ from lambay.clock import Clock
 from lambay.observe import Logs, Metrics
 from lambay.observe.metrics.points import Point
 from lambay.observe.metrics.records import Datum, Metric
+from lambay.observe.publishing.functions import FunctionActivity
+from lambay.observe.publishing.publisher import in_turns
+from lambay.runtime import EnvironmentSpec, Outcome
 from lambay.settings import Settings
 
 LINES_A_SECOND = 5000
@@ -53,6 +59,32 @@ TRUST = {
 }
 
 
+SPEC = EnvironmentSpec(
+    key="f",
+    account=CALL.account,
+    region=CALL.region,
+    function_name="f",
+    version="1",
+    function_arn="arn:aws:lambda:us-east-1:000000000000:function:f",
+    handler="app.handler",
+    runtime="python3.11",
+    memory_mb=512,
+    timeout_s=3,
+    code=Path("/"),
+    role_arn="arn:aws:iam::000000000000:role/r",
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A function as its caller named it."""
+
+    name: str
+    qualifier: str | None = None
+    account: str = CALL.account
+    region: str = CALL.region
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -67,6 +99,7 @@ def main() -> None:
             rows += invocations(Path(directory) / "server", options.seconds)
         rows += asyncio.run(queries(Path(directory), options.events))
         rows += asyncio.run(metrics(Path(directory)))
+        rows += asyncio.run(minute())
     print(f"{'':52} {'Lambay':>16} {'beside':>16}")
     for name, own, beside in rows:
         print(f"{name:52} {own:>16} {beside:>16}")
@@ -247,6 +280,36 @@ async def metrics(directory: Path) -> list[tuple[str, str, str]]:
     return [
         ("data put, in requests of 1,000", f"{a_second:,.0f}/s", "10,000/s wanted"),
         ("a metric by the hour over 14 days", f"{taken * 1000:.0f} ms", "50 ms wanted"),
+    ]
+
+
+async def minute() -> list[tuple[str, str, str]]:
+    """What 1,000 functions did in a minute, made into metrics: how long nobody else has a turn."""
+    activity = FunctionActivity(Clock())
+    for number in range(FUNCTIONS * 10):
+        name = Named(f"f{number % FUNCTIONS}")
+        activity.began(name, unreserved=True)
+        outcome = Outcome(payload=b"", duration_ms=random.expovariate(0.1), billed_ms=10)
+        activity.ended(name, SPEC, outcome, unreserved=True, provisioned=0, spilled=False)
+    turns: list[float] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(time.thread_time())
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    count, began = 0, time.thread_time()
+    async for some in in_turns(activity.take()):
+        count += len(some)
+    await asyncio.sleep(0)
+    whole = time.thread_time() - began
+    waiting.cancel()
+    longest = max(later - earlier for earlier, later in itertools.pairwise(turns))
+    return [
+        (f"the {count:,} data of 1,000 functions' minute", f"{whole * 1000:.0f} ms", "a minute"),
+        ("the longest of them without a turn for others", f"{longest * 1000:.1f} ms", ""),
     ]
 
 
