@@ -1,4 +1,6 @@
-//! Clients, their sessions and leases: RFC 8881 sections 2.10, 8.3, 8.4 and 18.35 to 18.37, 18.46, 18.50.
+//! Clients and which sessions they have: RFC 8881 sections 2.10, 8.3, 8.4 and 18.35 to 18.37, 18.46, 18.50.
+
+mod leases;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +12,8 @@ use super::attributes::LEASE_SECONDS;
 use super::holdings::Holdings;
 use super::operation::{Channel, SessionId, Verifier};
 use super::recovery::{record_name, RecordName, Recovery};
-use super::rpc::{Credentials, LONGEST_RECORD, MAX_IO};
+use super::rpc::Credentials;
+use super::slots::{negotiate, negotiate_back, Session};
 use super::status::Status;
 
 const LEASE: Duration = Duration::from_secs(LEASE_SECONDS as u64);
@@ -19,14 +22,6 @@ const COURTESY: Duration = Duration::from_secs(24 * 3600);
 const MOST_CLIENTS: usize = 16_384;
 const MOST_UNCONFIRMED: usize = 1024;
 const MOST_SESSIONS: usize = 64;
-/// Requests that a session can have under way.
-pub const MOST_SLOTS: u32 = 64;
-/// Operations of one compound.
-pub const MOST_OPERATIONS: u32 = 128;
-/// Longest reply that a slot keeps: memory of a session is bounded by slots times this.
-pub const LONGEST_CACHED: u32 = 4096;
-/// No session below this can carry a useful compound.
-const LEAST_MESSAGE: u32 = 256;
 
 /// Who made a client record; nobody else may replace it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,79 +99,6 @@ impl Client {
 
     fn busy(&self) -> bool {
         !self.sessions().is_empty() || !self.holdings().is_empty()
-    }
-}
-
-/// One request at a time, and its reply until the next.
-#[derive(Debug, Default)]
-pub struct Slot {
-    sequence: u32,
-    busy: bool,
-    /// The status of SEQUENCE was OK and this is all that is known of the reply if it was not kept.
-    reply: Option<Arc<Vec<u8>>>,
-}
-
-#[derive(Debug)]
-pub struct Session {
-    pub id: SessionId,
-    pub client: Arc<Client>,
-    pub channel: Channel,
-    slots: Vec<Mutex<Slot>>,
-}
-
-/// What SEQUENCE finds.
-#[derive(Debug)]
-pub enum Turn {
-    /// A new request: run it and call [`Session::done`].
-    New,
-    /// The reply that was given before, from after its RPC head on.
-    Replay(Arc<Vec<u8>>),
-    /// It was given before and not kept.
-    Forgotten,
-}
-
-impl Session {
-    fn slot(&self, slot: u32) -> Result<MutexGuard<'_, Slot>, Status> {
-        let slot = self.slots.get(slot as usize).ok_or(Status::BADSLOT)?;
-        Ok(slot.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub fn highest_slot(&self) -> u32 {
-        (self.slots.len() as u32).saturating_sub(1)
-    }
-
-    /// Takes a slot for request `sequence`.
-    pub fn begin(&self, slot: u32, sequence: u32) -> Result<Turn, Status> {
-        let mut slot = self.slot(slot)?;
-        if sequence == slot.sequence.wrapping_add(1) {
-            if slot.busy {
-                return Err(Status::SEQ_MISORDERED);
-            }
-            slot.sequence = sequence;
-            slot.busy = true;
-            slot.reply = None;
-            return Ok(Turn::New);
-        }
-        if sequence != slot.sequence {
-            return Err(Status::SEQ_MISORDERED);
-        }
-        if slot.busy {
-            return Err(Status::DELAY);
-        }
-        match &slot.reply {
-            Some(reply) => Ok(Turn::Replay(Arc::clone(reply))),
-            // Sequence number 0 of a slot that was never used.
-            None if sequence == 0 => Err(Status::SEQ_MISORDERED),
-            None => Ok(Turn::Forgotten),
-        }
-    }
-
-    /// The request in the slot has its reply, which is kept or not.
-    pub fn done(&self, slot: u32, reply: Option<Vec<u8>>) {
-        if let Ok(mut slot) = self.slot(slot) {
-            slot.busy = false;
-            slot.reply = reply.map(Arc::new);
-        }
     }
 }
 
@@ -405,13 +327,7 @@ impl Clients {
         let number = self.next.fetch_add(1, SeqCst);
         id[..8].copy_from_slice(&client.id.to_be_bytes());
         id[8..].copy_from_slice(&self.unguessable.hash_one(number).to_be_bytes());
-        let slots = (0..fore.max_requests).map(|_| Mutex::default()).collect();
-        let session = Arc::new(Session {
-            id,
-            client: Arc::clone(client),
-            channel: fore,
-            slots,
-        });
+        let session = Arc::new(Session::new(id, client, fore));
         let mut replaced = None;
         {
             let mut registry = self.write();
@@ -532,31 +448,6 @@ impl Clients {
         self.recovery.forget(&client.record);
     }
 
-    /// Looks after the leases; the answer is when to come again.
-    pub fn look_after_leases(&self) -> Instant {
-        let now = self.now();
-        let all: Vec<Arc<Client>> = self.read().by_id.values().cloned().collect();
-        let mut next = LEASE;
-        for client in all {
-            let silent = Duration::from_millis(now.saturating_sub(client.renewed.load(SeqCst)));
-            if silent < LEASE {
-                next = next.min(LEASE - silent);
-                continue;
-            }
-            let nothing = !client.busy() || !client.confirmed.load(SeqCst);
-            if nothing || silent > COURTESY {
-                self.expire(&client);
-                continue;
-            }
-            if !client.lapsed.swap(true, SeqCst) {
-                for presence in client.holdings().presences() {
-                    presence.volume.locks.lapse(presence.number).give();
-                }
-            }
-        }
-        Instant::now() + next + Duration::from_millis(10)
-    }
-
     /// Drops the clients that hold anything of an export that is no more, so that its volume can be closed.
     pub fn drop_volume(&self, volume: &str) {
         let all: Vec<Arc<Client>> = self.read().by_id.values().cloned().collect();
@@ -579,40 +470,4 @@ impl Clients {
         let opens = opens.map(|client| client.holdings().open_files()).sum();
         (registry.confirmed.len(), registry.sessions.len(), opens)
     }
-}
-
-/// What a backchannel becomes. Who wants none may say nothing of it.
-fn negotiate_back(asked: Channel) -> Result<Channel, Status> {
-    let sizes = [asked.max_request, asked.max_response];
-    if sizes != [0, 0] && sizes.iter().any(|size| *size < LEAST_MESSAGE) {
-        return Err(Status::TOOSMALL);
-    }
-    Ok(Channel {
-        header_pad: 0,
-        max_request: asked.max_request.min(4096),
-        max_response: asked.max_response.min(4096),
-        max_cached: 0,
-        max_operations: asked.max_operations.min(2),
-        max_requests: asked.max_requests.min(1),
-    })
-}
-
-/// What a fore channel becomes.
-fn negotiate(asked: Channel) -> Result<Channel, Status> {
-    if asked.max_request < LEAST_MESSAGE || asked.max_response < LEAST_MESSAGE {
-        return Err(Status::TOOSMALL);
-    }
-    if asked.max_operations == 0 || asked.max_requests == 0 {
-        return Err(Status::INVAL);
-    }
-    // Room for the heads of a READ's reply or a WRITE's request beside the data.
-    let largest = (MAX_IO + 8192).min(LONGEST_RECORD) as u32;
-    Ok(Channel {
-        header_pad: 0,
-        max_request: asked.max_request.min(largest),
-        max_response: asked.max_response.min(largest),
-        max_cached: asked.max_cached.min(LONGEST_CACHED),
-        max_operations: asked.max_operations.min(MOST_OPERATIONS),
-        max_requests: asked.max_requests.min(MOST_SLOTS),
-    })
 }

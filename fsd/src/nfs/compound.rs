@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::clients::{Client, Principal, Session, Turn};
+use super::clients::{Client, Principal};
 use super::connection::Connection;
 use super::door::{Changed, Door};
 use super::export::{Export, Node};
 use super::handle::{Meaning, WireHandle};
 use super::operation::{number, Operation, StateId, ILLEGAL, LONGEST_OPAQUE};
 use super::rpc::{self, Accepted, Credentials};
+use super::slots::{Session, Turn};
 use super::status::Status;
 use super::visit::Visit;
 use super::xdr::{Decoder, Encoder, Malformed};

@@ -22,6 +22,7 @@ mod operation;
 mod recovery;
 mod rpc;
 mod sessions;
+mod slots;
 mod status;
 mod tls;
 pub mod visit;

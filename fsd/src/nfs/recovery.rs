@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,14 @@ use crate::identity;
 
 /// A client that has not noticed the restart yet notices it when it renews its lease.
 const GRACE: Duration = Duration::from_secs(LEASE_SECONDS as u64 + LEASE_SECONDS as u64 / 2);
+/// While clients go on to reclaim it lasts as much longer as they may pause, within limits.
+const RECLAIMING: Duration = Duration::from_secs(10);
+const LONGEST_GRACE: Duration = Duration::from_secs(3 * LEASE_SECONDS as u64);
+
+/// Whether there is grace at that time after the start, when somebody reclaimed something last at that other one.
+fn lasts(now: Duration, reclaimed: Duration) -> bool {
+    now < GRACE || now < LONGEST_GRACE.min(reclaimed + RECLAIMING)
+}
 
 /// Names a client's record: the digest of its realm and its owner string.
 pub type RecordName = String;
@@ -40,7 +48,9 @@ pub struct Recovery {
     present: Mutex<HashSet<RecordName>>,
     /// All clients of the last life.
     before: HashSet<RecordName>,
-    ends: Instant,
+    began: Instant,
+    /// When somebody reclaimed something last, in milliseconds.
+    reclaimed: AtomicU64,
     grace: AtomicBool,
 }
 
@@ -59,7 +69,8 @@ impl Recovery {
             present: Mutex::default(),
             grace: AtomicBool::new(!before.is_empty()),
             before,
-            ends: Instant::now() + GRACE,
+            began: Instant::now(),
+            reclaimed: AtomicU64::new(0),
         })
     }
 
@@ -75,7 +86,8 @@ impl Recovery {
         if !self.grace.load(SeqCst) {
             return false;
         }
-        if Instant::now() < self.ends {
+        let reclaimed = Duration::from_millis(self.reclaimed.load(SeqCst));
+        if lasts(self.began.elapsed(), reclaimed) {
             return true;
         }
         self.end("its time is over");
@@ -95,7 +107,12 @@ impl Recovery {
 
     /// Whether the client may reclaim what it held before the restart.
     pub fn may_reclaim(&self, name: &RecordName) -> bool {
-        self.in_grace() && self.before.contains(name)
+        let may = self.in_grace() && self.before.contains(name);
+        if may {
+            let now = self.began.elapsed().as_millis() as u64;
+            self.reclaimed.store(now, SeqCst);
+        }
+        may
     }
 
     /// The client holds state from now on: durable before this returns.
@@ -142,6 +159,17 @@ impl Recovery {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grace_lasts_longer_while_clients_reclaim_and_not_for_ever() {
+        let seconds = Duration::from_secs;
+        assert!(lasts(seconds(44), seconds(0)));
+        assert!(!lasts(seconds(45), seconds(0)));
+        assert!(!lasts(seconds(45), seconds(35)));
+        assert!(lasts(seconds(45), seconds(36)));
+        assert!(lasts(seconds(89), seconds(88)));
+        assert!(!lasts(seconds(90), seconds(89)));
+    }
 
     #[test]
     fn grace_lasts_until_the_last_client_has_reclaimed() {
