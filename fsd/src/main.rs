@@ -91,8 +91,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }));
     let server = Arc::new(Server::start(arguments.classic)?);
     control::listen(&arguments.socket, Arc::clone(&server), Arc::clone(&ending))?;
-    // Whoever started us may connect now.
-    let _ = writeln!(std::io::stdout(), "{{\"ready\":true}}");
     tracing::info!(socket = %arguments.socket.display(), transport = server.transport(), "serving");
     // Who started fsd waits for one line on its standard output.
     let _ = writeln!(std::io::stdout(), "{{\"ready\":true}}");
