@@ -69,6 +69,9 @@ class Uris:
     def _find(self, method: str, path: str) -> tuple[list[_Rule], tuple[str, ...]] | None:
         """The rules at the end of a path, and the values of its labels."""
         segments = path.split("/")[1:]
+        if not segments:
+            # `OPTIONS *` asks about the server and none of its resources.
+            return None
         found = _walk(self._root, segments, 0, method, ())
         if found is None:
             # The EFS model has paths that end with a slash and others that do not; clients mix them up.

@@ -46,6 +46,10 @@ def test_a_copy_is_told_from_an_upload_by_its_header() -> None:
     assert (copy[0].name, upload[0].name) == ("CopyObject", "PutObject")
 
 
+def test_an_asterisk_is_no_path() -> None:
+    assert uris.table("s3").match("OPTIONS", "*", "", {}) is None
+
+
 @pytest.mark.parametrize("service", REST)
 def test_every_operation_is_found_at_its_own_path(service: str) -> None:
     """With every label filled and every required query parameter and header given."""
