@@ -296,7 +296,8 @@ def started(command: list[str], environment: dict[str, str], ready: Callable[[st
         yield line
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        # A hundred environments end before the server does.
+        process.wait(180)
 
 
 def clients(endpoint: str) -> dict[str, Any]:
