@@ -145,9 +145,11 @@ class OwnPages:
 
 
 def _find(pages: list[tuple[str, str, Page]], request: Request) -> Page | None:
+    # Load balancers ask for health by HEAD: the answer to GET without its body (RFC 9110, section 9.3.2).
+    wanted = "GET" if request.method == "HEAD" else request.method
     for method, path, page in pages:
         fits = request.path.startswith(path) if path.endswith("/") else request.path == path
-        if fits and method == request.method:
+        if fits and method == wanted:
             return page
     return None
 

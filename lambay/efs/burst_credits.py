@@ -74,7 +74,7 @@ async def _answer(file_system: str, asked: Awaitable[Report]) -> Response:
     try:
         report = await asked
     except FsdError as error:
-        raise AWSError("InternalServerError", f"the file server: {error.message}", status=500) from None
+        raise AWSError("ServiceUnavailable", f"the file server: {error.message}", status=503) from None
     shown = Shown(
         file_system=file_system, credits=report.burst_credit_balance, permitted=report.permitted_throughput
     )

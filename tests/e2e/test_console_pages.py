@@ -1,4 +1,4 @@
-"""What the console asks of the server: files through a mount of its own, the network's map, the live view."""
+"""What the console and load balancers ask of the server: files through a mount, the network's map, live, health."""
 
 from __future__ import annotations
 
@@ -221,3 +221,11 @@ def test_the_live_view_counts_what_functions_do(lambay: Lambay, deploy: Deployer
     environment = next(each for each in now["environments"] if each["function"] == function)
     assert environment["invocations"] == 3
     assert environment["memory_bytes"] > 0
+
+
+def test_load_balancers_ask_for_health_without_its_body(lambay: Lambay) -> None:
+    asked = ask(lambay, "GET", "/_lambay/health", secret=None)
+    told = ask(lambay, "HEAD", "/_lambay/health", secret=None)
+    assert (told.status, told.body) == (200, b"")
+    assert told.headers["content-type"] == asked.headers["content-type"]
+    assert ask(lambay, "HEAD", "/_lambay/costs", secret=None).status == 403
