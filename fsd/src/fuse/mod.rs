@@ -16,4 +16,5 @@ mod files;
 mod inbox;
 mod locking;
 mod names;
+mod queue;
 mod slow;

@@ -3,10 +3,8 @@
 //! The kernel sends a request to the queue of the processor that its caller runs on, and the worker of that queue is
 //! pinned there, so that no request crosses processors. A request that has to wait (for a lock, for the disk) keeps its
 //! ring entry (as does one whose answer a limit holds back) but not the worker: the entry travels with it and comes back
-//! through the worker's inbox. When waiting requests have taken most entries of a queue, more are registered.
-//!
-//! Requests that come while every entry of a queue is taken are left in the kernel, and only an answer on that queue
-//! fetches them, one each: new entries alone do not. Where all who could answer wait, [`knock`] makes an answer.
+//! through the worker's inbox. When waiting requests have taken most entries of a queue, more are registered
+//! ([`super::queue`]).
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -16,6 +14,7 @@ use super::abi::InHeader;
 use super::dispatch;
 use super::inbox::{Inbox, Message, RingSlot, Token};
 use super::link::{State, Unserved};
+use super::queue::Queue;
 use super::request::{Outcome, Request};
 use super::responder::{Deferral, Responder};
 use super::session::{Session, MAX_IO};
@@ -121,36 +120,6 @@ struct Entry {
     registering: bool,
 }
 
-/// Entries of one queue of one connection.
-#[derive(Debug, Default)]
-struct Queue {
-    entries: usize,
-    /// Entries whose requests wait somewhere.
-    parked: usize,
-    /// How many entries there were before the last were added: once that many requests wait, there may have been a moment
-    /// when all entries were taken and nobody was left to fetch what came then.
-    brink: Option<usize>,
-    /// The kernel may have requests that it found no entry for.
-    backlog: bool,
-    /// A request that will be answered is on its way through this queue.
-    knocked: bool,
-}
-
-impl Queue {
-    fn room(&self) -> usize {
-        self.entries.saturating_sub(self.parked)
-    }
-
-    /// Whether somebody has to knock now, after one more request waits.
-    fn must_knock(&mut self) -> bool {
-        if self.brink.is_some_and(|brink| self.parked >= brink) {
-            self.brink = None;
-            self.backlog = true;
-        }
-        self.backlog && !std::mem::replace(&mut self.knocked, self.backlog)
-    }
-}
-
 /// A request as it was found in its entry.
 struct Arrived {
     token: Token,
@@ -226,7 +195,7 @@ impl Worker {
         for token in std::mem::take(&mut self.probes) {
             let filled = completions.iter().any(|(of, _)| *of == token.pack());
             if let (false, Some((_, queue))) = (filled, self.queue(token)) {
-                queue.backlog = false;
+                queue.fetched_nothing();
             }
         }
     }
@@ -303,7 +272,7 @@ impl Worker {
                 registering: true,
             });
             lane.live += 1;
-            lane.queues.entry(qid).or_default().entries += 1;
+            lane.queues.entry(qid).or_default().add_entry();
         }
     }
 
@@ -357,7 +326,7 @@ impl Worker {
                 Err(Errno(libc::EIO)),
             ),
             State::Stalled => {
-                self.count_parked(token, 1);
+                self.count_parked(token, true);
                 let slot = self.slot(token, commit_id, memory, true);
                 session.keep(Unserved {
                     responder: Responder {
@@ -387,7 +356,7 @@ impl Worker {
             ..
         } = slot;
         if parked {
-            self.count_parked(token, -1);
+            self.count_parked(token, false);
         }
         let Some(lane) = self.lanes.get(&token.lane) else {
             return;
@@ -428,7 +397,7 @@ impl Worker {
             Outcome::Silent => Ok(0),
             Outcome::Slow(job) => {
                 let deferral = Deferral::take();
-                self.count_parked(token, 1);
+                self.count_parked(token, true);
                 let slot = self.slot(token, commit_id, memory, true);
                 self.slow.push(SlowWork {
                     job,
@@ -442,7 +411,7 @@ impl Worker {
                 return;
             }
             Outcome::Park(lock) => {
-                self.count_parked(token, 1);
+                self.count_parked(token, true);
                 let slot = Some(self.slot(token, commit_id, memory, true));
                 let responder = Responder {
                     session: Arc::clone(&session),
@@ -457,7 +426,7 @@ impl Worker {
             }
         };
         if let Some(deferral) = Deferral::take() {
-            self.count_parked(token, 1);
+            self.count_parked(token, true);
             let responder = Responder {
                 session,
                 unique: header.unique,
@@ -494,7 +463,7 @@ impl Worker {
             ..
         } = slot;
         if parked {
-            self.count_parked(token, -1);
+            self.count_parked(token, false);
         }
         let touched = memory.touched();
         memory.answer(unique, result);
@@ -517,8 +486,7 @@ impl Worker {
         };
         entry.memory = Some(memory);
         if let Some(queue) = lane.queues.get_mut(&entry.qid) {
-            queue.knocked = false;
-            if queue.backlog {
+            if queue.answering() {
                 self.probes.push(token);
             }
         }
@@ -551,9 +519,13 @@ impl Worker {
         Some((qid, lane.queues.get_mut(&qid)?))
     }
 
-    fn count_parked(&mut self, token: Token, change: isize) {
+    fn count_parked(&mut self, token: Token, waits: bool) {
         if let Some((_, queue)) = self.queue(token) {
-            queue.parked = queue.parked.saturating_add_signed(change);
+            if waits {
+                queue.park();
+            } else {
+                queue.unpark();
+            }
         }
     }
 
@@ -563,8 +535,7 @@ impl Worker {
             return;
         };
         if queue.room() <= RESERVE {
-            queue.brink = Some(queue.entries);
-            queue.knocked = false;
+            queue.before_growth();
             self.add_entries(token.lane, qid);
             let _ = self.ring.submit();
         }
@@ -597,25 +568,6 @@ fn knock(session: Arc<Session>, processor: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_queue_whose_entries_were_once_all_taken_is_knocked_at_until_nothing_is_fetched() {
-        let mut queue = Queue {
-            entries: 2 * DEPTH,
-            brink: Some(DEPTH),
-            ..Queue::default()
-        };
-        queue.parked = DEPTH - 1;
-        assert!(!queue.must_knock(), "somebody may still answer");
-        queue.parked += 1;
-        assert!(queue.must_knock(), "all who had entries wait");
-        assert!(!queue.must_knock(), "one knock is on its way");
-        queue.knocked = false;
-        assert!(queue.must_knock(), "it fetched one that waits as well");
-        queue.knocked = false;
-        queue.backlog = false;
-        assert!(!queue.must_knock(), "nothing was left");
-    }
 
     #[test]
     fn processor_ranges() {
