@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 import secrets
@@ -270,7 +271,7 @@ class Neighbours:
             if now >= deadline:
                 return done.answer
             due = min(deadline, done.reception.due or deadline) - now
-            await self._pollers.wait(done.reception.queue, stamp, self._clock.sleep(due))
+            await self._pollers.wait(done.reception.queue, stamp, functools.partial(self._clock.sleep, due))
 
 
 async def _undelivered(invocation: invocations.Invocation) -> None:

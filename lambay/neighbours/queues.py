@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,13 +126,13 @@ class Pollers:
                 if not waiting.done():
                     waiting.set_result(None)
 
-    async def wait(self, queue: str, stamp: int, until: Awaitable[None]) -> None:
-        """Until `queue` has been touched since `stamp`, or until `until` is done."""
+    async def wait(self, queue: str, stamp: int, until: Callable[[], Awaitable[None]]) -> None:
+        """Until `queue` has been touched since `stamp`, or until `until`, which is called to wait, is done."""
         if self._touched.get(queue, 0) > stamp:
             return
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(queue, set()).add(waiting)
-        ends = asyncio.ensure_future(until)
+        ends = asyncio.ensure_future(until())
         try:
             await asyncio.wait({waiting, ends}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -30,10 +30,16 @@ class Readers:
         self._connections: list[sqlite3.Connection] = []
 
     async def run(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        """What `work`, which only reads, returns."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: work(self._connection())
-        )
+        """What `work`, which only reads, returns: all its statements see the file as it was at the first."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._at_one_moment, work)
+
+    def _at_one_moment(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        connection = self._connection()
+        connection.execute("BEGIN")
+        try:
+            return work(connection)
+        finally:
+            connection.rollback()
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
+import sqlite3
 import statistics
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +21,7 @@ from lambay.observe.metrics.points import MOST_VALUES, Point
 from lambay.observe.metrics.records import Datum, Metric
 from lambay.observe.metrics.service import Metrics
 from lambay.observe.metrics.statistics import parse
+from lambay.observe.metrics.store import periods
 
 from .conftest import ACCOUNT, REGION, Client
 
@@ -133,6 +137,34 @@ async def test_high_resolution_is_kept_by_the_second_for_three_hours(
     assert [point["Sum"] for point in sorted(fine, key=lambda point: point["Timestamp"])] == [1, 2]
     assert later == []
     assert sum(point["Sum"] for point in coarse) == 3
+
+
+async def test_a_question_sees_the_points_that_are_moved_while_it_is_asked(
+    clock: Clock, metrics: Metrics
+) -> None:
+    metric = Metric(ACCOUNT, REGION, "App", "Latency")
+    begin = int(clock.time()) // 60 * 60 - 4 * 3600
+    await metrics.store.sweep()
+    await metrics.put([Datum(metric, begin, Point.of(1.0))])
+    asking, moved = threading.Event(), threading.Event()
+
+    def question(connection: sqlite3.Connection) -> list[list[float]]:
+        found = []
+        for _ in range(2):
+            points = periods(connection, metric, begin, begin + 60, 60)
+            chunked = connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
+            found.append([chunked, *(point.sum for point in points.values())])
+            asking.set()
+            moved.wait()
+        return found
+
+    answer = asyncio.create_task(metrics.store.read(question))
+    await asyncio.to_thread(asking.wait)
+    await metrics.store.sweep()
+    moved.set()
+
+    assert await answer == [[0, 1.0], [0, 1.0]]
+    assert (await metrics.store.read(question))[0] == [1, 1.0]
 
 
 async def test_what_ages_becomes_coarser_and_loses_nothing(
