@@ -6,12 +6,15 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import IO
 
 from lambay.settings import Settings
+
+_DESCRIPTORS = 1 << 20
 
 _log = logging.getLogger("lambay.server")
 
@@ -27,11 +30,18 @@ def run(settings: Settings) -> int:
     from lambay import journal
 
     journal.configure(settings)
+    _allow_descriptors()
     try:
         return uvloop.run(_serve(settings))
     except DataDirectoryUnusable as error:
         _log.error("%s", error)
         return 1
+
+
+def _allow_descriptors() -> None:
+    """Each environment takes half a dozen; shells allow a thousand, for programs that wait with select(2)."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, min(most, _DESCRIPTORS)), most))
 
 
 async def _serve(settings: Settings) -> int:

@@ -20,6 +20,7 @@ LEAVES = {
     "journal",
     "mount_source",
     "pages",
+    "pidfd",
     "settings",
     "spans",
     "store",

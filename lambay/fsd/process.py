@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import select
 import signal
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from lambay.fsd.connection import FsdError
+from lambay.pidfd import ended
 
 _log = logging.getLogger("lambay.fsd")
 
@@ -47,7 +47,7 @@ def end_earlier(pid_file: Path, socket: str) -> None:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         if os.fsencode(socket) in arguments:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _END_SECONDS)
+            ended(pidfd, _END_SECONDS)
     except OSError as error:
         _log.debug("earlier file server %d: %s", pid, error)
     finally:

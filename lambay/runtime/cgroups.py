@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+
+from lambay import pidfd
 
 # Lambda gives one vCPU at this size and a share below: Lambda Developer Guide, "Configure memory".
 MEMORY_OF_ONE_CPU_MB = 1769
@@ -254,7 +255,7 @@ def _end(group: Path) -> None:
                 ends.append(os.pidfd_open(int(pid)))
     _kill(group)
     for end in ends:
-        select.select([end], [], [], _END_SECONDS)
+        pidfd.ended(end, _END_SECONDS)
         os.close(end)
 
 

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import select
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import msgspec
 
+from lambay import pidfd
 from lambay.runtime import image_root, kernel
 from lambay.runtime.cgroups import ControlGroup, ControlGroups
 from lambay.runtime.completion import completed
@@ -432,7 +432,7 @@ class Slot:
         self._views = {}
         if self._first is not None:
             # With process 1 its whole namespace has ended.
-            ended = select.select([self._first.pidfd], [], [], _END_SECONDS)[0]
+            ended = pidfd.ended(self._first.pidfd, _END_SECONDS)
             os.close(self._first.pidfd)
             if not ended:
                 _log.error("slot %d: its processes do not end; the next start clears it", self.number)

@@ -106,8 +106,11 @@ class Slots:
             task.add_done_callback(self._refills.discard)
 
     async def end(self, slot: Slot) -> None:
-        await slot.end()
-        self._gone(slot.uid)
+        try:
+            await slot.end()
+        finally:
+            # Whatever went wrong, a stop does not wait for it.
+            self._gone(slot.uid)
 
     async def part(self, slot: Slot) -> Remainder | None:
         """End a slot whose environment goes on in another one: what that may have of this, if it could be kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -281,3 +282,16 @@ def fsd_pid(server: Lambay) -> int:
 
     with urllib.request.urlopen(server.endpoint + "/_lambay/status") as answer:
         return int(json.load(answer)["file_server"]["pid"])
+
+
+def test_a_shells_limit_of_descriptors_does_not_limit_the_server(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server = Lambay(tmp_path / "data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+
+    assert server.stop() == 0
+    assert allowed[0] >= min(hard, 4096)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -253,6 +255,28 @@ async def test_when_the_file_server_dies_its_environments_are_replaced(bench: Be
     assert bench.fleet.status().environments == {}
     outcome = await bench.invoke(spec, 0)
     assert outcome.error is None
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Those that are opened after this are above what select(2) can wait for."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(now, 4096), most))
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(1024)]
+    yield
+    for each in opened:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+async def test_hundreds_of_environments_end_like_one(tmp_path: Path) -> None:
+    bench = await build(tmp_path, warm_slots=2)
+    await bench.answer(bench.function(ECHO))
+
+    await bench.fleet.stop()
+
+    assert leftovers(bench.settings.tag) == []
 
 
 async def test_stopping_leaves_nothing(tmp_path: Path) -> None:
