@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from lambay.aws import Arn, Call
+from lambay.functions.destinations import Destinations
 from lambay.functions.errors import invalid, missing
-from lambay.functions.event_queue import function_of
 from lambay.functions.names import FunctionName, parse
 from lambay.functions.pagination import page, paged
 from lambay.functions.records import LATEST, EventInvoke
@@ -68,19 +68,21 @@ class EventInvokeOperations(Operations):
         if (destinations := input.get("DestinationConfig")) is not None:
             success = (destinations.get("OnSuccess") or {}).get("Destination", "")
             failure = (destinations.get("OnFailure") or {}).get("Destination", "")
-            self._check_destinations(name, success, failure)
+            await self._check_destinations(name, success, failure)
             changes |= {"on_success": success, "on_failure": failure}
         config = msgspec.structs.replace(base, **changes)
         await self._resources.commit(self._resources.event_invokes.put(config.key, config))
         return _shown(config)
 
-    def _check_destinations(self, name: FunctionName, success: str, failure: str) -> None:
+    async def _check_destinations(self, name: FunctionName, success: str, failure: str) -> None:
         """Raises InvalidParameterValueException."""
+        destinations = Destinations(self._resources, self._room.neighbours, self._room.access)
+        role = self._resources.version(name).configuration.role
         for target, services in ((success, _SUCCESS_SERVICES), (failure, _FAILURE_SERVICES)):
             if not target:
                 continue
-            service = Arn.parse(target).service
-            if service not in services:
+            # Of what the model's pattern admits, `kafka://…` is no ARN.
+            if not target.startswith("arn:") or Arn.parse(target).service not in services:
                 shown = ", ".join(
                     f"{field}={kind}(destination={given})" if given else f"{field}=null"
                     for field, kind, given in (
@@ -89,12 +91,9 @@ class EventInvokeOperations(Operations):
                     )
                 )
                 raise invalid(f"The provided destination config DestinationConfig({shown}) is invalid.")
-            if service == "lambda":
-                function = function_of(target)
-                if function.key == name.key:
-                    raise invalid("You can't specify the function as a destination for itself.")
-                if function.key not in self._resources.functions:
-                    raise invalid(f"The destination ARN {target} is invalid.")
+            if target == name.arn or target.startswith(f"{name.arn}:"):
+                raise invalid("You can't specify the function as a destination for itself.")
+            await destinations.check(name, role, target)
 
     def _existing(self, call: Call, input: dict[str, Any]) -> FunctionName:
         name = parse(input["FunctionName"], call, input.get("Qualifier"))

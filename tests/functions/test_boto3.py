@@ -154,6 +154,77 @@ async def test_a_failed_event_ends_in_its_queue(server: Server) -> None:
     assert record["responsePayload"]["errorMessage"] == "no"
 
 
+SQS, TOPICS, BUSES = (f"arn:aws:{service}:{REGION}:{ACCOUNT}:" for service in ("sqs", "sns", "events"))
+FUNCTIONS = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
+NOT_THERE = "The destination ARN {} is invalid."
+NOT_CONFIGURED = (
+    "The provided destination config DestinationConfig(onSuccess=null, "
+    "onFailure=OnFailure(destination={})) is invalid."
+)
+MAY_NOT = "The function's execution role does not have permissions to call {} on {}"
+
+
+@pytest.mark.parametrize(
+    ("destination", "message"),
+    [
+        (f"{SQS}absent", NOT_THERE),
+        (f"{TOPICS}absent", NOT_THERE),
+        (f"{BUSES}event-bus/absent", NOT_THERE),
+        ("arn:aws:s3:::nobodys-bucket", NOT_THERE),
+        (f"{FUNCTIONS}absent", NOT_THERE),
+        (f"{FUNCTIONS}sending:absent", "You can't specify the function as a destination for itself."),
+        (f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer", NOT_THERE),
+        ("kafka://topic", NOT_CONFIGURED),
+        (f"arn:aws:iam::{ACCOUNT}:role/function", NOT_CONFIGURED),
+    ],
+)
+async def test_a_destination_that_is_not_there_is_refused(
+    server: Server, destination: str, message: str
+) -> None:
+    await server.create("sending")
+
+    error = await server.refused(
+        "lambda",
+        "put_function_event_invoke_config",
+        FunctionName="sending",
+        DestinationConfig={"OnFailure": {"Destination": destination}},
+    )
+
+    assert error["Error"] == {
+        "Code": "InvalidParameterValueException",
+        "Message": message.format(destination),
+    }
+    await server("lambda", "delete_function", FunctionName="sending")
+
+
+async def test_a_destination_that_the_role_may_not_reach_is_refused(server: Server) -> None:
+    await server("s3", "create_bucket", Bucket="results")
+    await server("events", "create_event_bus", Name="results")
+    await server("sns", "create_topic", Name="results")
+    await server.create("receiving")
+    await server.create("unheard")
+    put = {"FunctionName": "unheard", "MaximumRetryAttempts": 0}
+    refusals = [
+        ("PutObject", "arn:aws:s3:::results"),
+        ("PutEvents", f"{BUSES}event-bus/results"),
+        ("InvokeFunction", f"{FUNCTIONS}receiving"),
+    ]
+
+    for operation, arn in refusals:
+        error = await server.refused(
+            "lambda",
+            "put_function_event_invoke_config",
+            **put,
+            DestinationConfig={"OnFailure": {"Destination": arn}},
+        )
+        assert error["Error"]["Message"] == MAY_NOT.format(operation, arn)
+
+    kept = {"OnSuccess": {"Destination": f"{TOPICS}results"}}
+    await server("lambda", "put_function_event_invoke_config", **put, DestinationConfig=kept)
+    shown = await server("lambda", "get_function_event_invoke_config", FunctionName="unheard")
+    assert shown["DestinationConfig"] == {**kept, "OnFailure": {}}
+
+
 async def test_lists_are_paged_by_boto3s_paginators(server: Server) -> None:
     for number in range(3):
         await server.create(f"paged-{number}")
