@@ -88,6 +88,12 @@ def find_group(connection: sqlite3.Connection, key: GroupKey) -> Group | None:
     return None if row is None else _group(row)
 
 
+def groups_by_id(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Group]:
+    """Those of the groups that are still there, as they are now."""
+    query = _GROUP + "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+    return [_group(row) for row in connection.execute(query, (json.dumps(ids),))]
+
+
 def groups_with_retention(connection: sqlite3.Connection) -> list[Group]:
     """Every group whose events expire."""
     return [_group(row) for row in connection.execute(_GROUP + "WHERE retention_days IS NOT NULL")]
@@ -308,8 +314,12 @@ def purge(connection: sqlite3.Connection, limit: int) -> bool:
     return True
 
 
-def expire(connection: sqlite3.Connection, group: Group, before_ms: int, limit: int) -> int:
-    """Remove up to `limit` events of `group` older than `before_ms`; how many were removed."""
+def expire(connection: sqlite3.Connection, group_id: int, now_ms: int, limit: int) -> int:
+    """Remove up to `limit` events of a group past the retention that it has by now; how many were removed."""
+    group = next(iter(groups_by_id(connection, [group_id])), None)
+    if group is None:
+        return 0
+    before_ms = group.oldest_kept_ms(now_ms)
     rows = connection.execute(
         "SELECT id, stream_id, length(CAST(message AS BLOB)) FROM log_events "
         "WHERE group_id = ? AND timestamp < ? ORDER BY timestamp, id LIMIT ?",

@@ -243,14 +243,14 @@ class LogStore:
     async def _expire(self) -> int | None:
         """Remove expired events, a few thousand a transaction; when the next ones expire."""
         for group in await self._readers.run(schema.groups_with_retention):
-            before_ms = group.oldest_kept_ms(self.now_ms())
-            while await self._expire_some(group, before_ms) == _PURGE_EVENTS:
+            while await self._expire_some(group.id) == _PURGE_EVENTS:
                 pass
         return await self._readers.run(schema.next_expiry_ms)
 
-    async def _expire_some(self, group: Group, before_ms: int) -> int:
+    async def _expire_some(self, group_id: int) -> int:
+        now_ms = self.now_ms()
         return await self._database.run(
-            lambda connection: schema.expire(connection, group, before_ms, _PURGE_EVENTS)
+            lambda connection: schema.expire(connection, group_id, now_ms, _PURGE_EVENTS)
         )
 
     async def _wait_for_expiry(self, due_ms: int | None) -> None:

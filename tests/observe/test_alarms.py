@@ -296,6 +296,77 @@ async def test_a_suppressor_keeps_a_composite_alarm_quiet_until_its_end(
     assert [message["NewStateValue"] for message in outside.published()] == ["ALARM"]
 
 
+async def test_an_alarm_deleted_while_others_change_stays_deleted(
+    cloudwatch: Client, alarms: Alarms, store: Store
+) -> None:
+    await cloudwatch.put_metric_alarm(**settings("a", AlarmActions=[]))
+    for name in ("first", "second"):
+        await cloudwatch.put_composite_alarm(AlarmName=name, AlarmRule="ALARM(a)")
+    deleting: list[asyncio.Task[Any]] = []
+
+    def delete_the_second(change: Any) -> None:
+        if change.name == "a":
+            deleting.append(asyncio.create_task(cloudwatch.delete_alarms(AlarmNames=["second"])))
+
+    alarms.on_change(delete_the_second)
+    await cloudwatch.set_alarm_state(AlarmName="a", StateValue="ALARM", StateReason="test")
+    await asyncio.gather(*deleting)
+
+    assert [alarm.name for alarm in alarms.records] == ["a", "first"]
+    assert await state(cloudwatch, "first") == "ALARM"
+
+
+async def test_setting_a_state_leaves_settings_that_are_put_meanwhile(
+    cloudwatch: Client, alarms: Alarms
+) -> None:
+    await cloudwatch.put_metric_alarm(**settings("a", AlarmActions=[]))
+    await cloudwatch.put_metric_alarm(**settings("b", AlarmActions=[]))
+    later: list[asyncio.Task[Any]] = []
+
+    def change_b(change: Any) -> None:
+        if change.name == "a":
+            forced = cloudwatch.set_alarm_state(AlarmName="b", StateValue="ALARM", StateReason="test")
+            put = cloudwatch.put_metric_alarm(**settings("b", AlarmActions=[], Threshold=77.0))
+            later.extend((asyncio.create_task(forced), asyncio.create_task(put)))
+
+    # The states of a and then of b, which waits for the first while b gets another threshold.
+    alarms.on_change(change_b)
+    await cloudwatch.put_composite_alarm(AlarmName="c", AlarmRule="ALARM(a)")
+    await cloudwatch.set_alarm_state(AlarmName="a", StateValue="ALARM", StateReason="test")
+    await asyncio.gather(*later)
+
+    (kept,) = (await cloudwatch.describe_alarms(AlarmNames=["b"]))["MetricAlarms"]
+    assert (kept["Threshold"], kept["StateValue"]) == (77.0, "ALARM")
+
+
+async def test_no_alarm_goes_off_by_a_threshold_that_was_changed_meanwhile(
+    cloudwatch: Client,
+    alarms: Alarms,
+    metrics: Metrics,
+    clock: Clock,
+    outside: Outside,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await cloudwatch.put_metric_alarm(**settings())
+    await load(metrics, clock, 9.0)
+    read = metrics.store.read
+
+    async def read_then_change(work: Any) -> Any:
+        found = await read(work)
+        monkeypatch.setattr(metrics.store, "read", read)
+        await cloudwatch.put_metric_alarm(**settings(Threshold=50.0))
+        return found
+
+    monkeypatch.setattr(metrics.store, "read", read_then_change)
+    await alarms.evaluate()
+    await alarms.settled()
+    before = await state(cloudwatch)
+    await alarms.evaluate()
+
+    assert (before, await state(cloudwatch)) == ("INSUFFICIENT_DATA", "OK")
+    assert outside.published() == []
+
+
 async def test_history_tells_what_happened(
     cloudwatch: Client, alarms: Alarms, metrics: Metrics, clock: Clock
 ) -> None:

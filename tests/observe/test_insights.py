@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import statistics
@@ -12,6 +13,7 @@ import pytest
 
 from lambay.aws import AWSError
 from lambay.observe import Logs
+from lambay.observe import log_schema as schema
 from lambay.observe.insights.language import InvalidQuery, read
 
 from .conftest import ACCOUNT, Client
@@ -362,6 +364,82 @@ async def test_a_query_can_be_stopped(client: Client, logs: Logs) -> None:
     assert (await client.stop_query(queryId=started["queryId"])) == {"success": True}
     await query.task
     assert (await client.get_query_results(queryId=started["queryId"]))["status"] == "Cancelled"
+
+
+@pytest.fixture
+def nothing_is_purged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was deleted or has expired lies on the disk still."""
+    monkeypatch.setattr(schema, "purge", lambda connection, limit: False)
+    monkeypatch.setattr(schema, "expire", lambda connection, group_id, now_ms, limit: 0)
+
+
+async def late(client: Client, logs: Logs, monkeypatch: pytest.MonkeyPatch, text: str, change: Any) -> Any:
+    """The statistics and results of a query that has its turn only after `change`."""
+    run, turn = logs._insights._readers.run, asyncio.Event()
+
+    async def wait_and_run(work: Any) -> Any:
+        await turn.wait()
+        return await run(work)
+
+    monkeypatch.setattr(logs._insights._readers, "run", wait_and_run)
+    started = await client.start_query(
+        logGroupName=GROUP, startTime=0, endTime=4_000_000_000, queryString=text
+    )
+    await change
+    turn.set()
+    query = logs._insights.find(ACCOUNT, "eu-west-1", started["queryId"])
+    assert query is not None
+    assert query.task is not None
+    await query.task
+    answer = await client.get_query_results(queryId=started["queryId"])
+    assert answer["status"] == "Complete"
+    return answer
+
+
+@pytest.mark.usefixtures("nothing_is_purged")
+async def test_a_group_deleted_before_the_querys_turn_is_empty(
+    client: Client, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.write(GROUP, "s", "x", "y")
+    answer = await late(
+        client, logs, monkeypatch, "fields @message", client.delete_log_group(logGroupName=GROUP)
+    )
+
+    assert (answer["results"], answer["statistics"]["recordsScanned"]) == ([], 0)
+
+
+@pytest.mark.usefixtures("nothing_is_purged")
+async def test_a_query_goes_by_the_retention_of_its_turn(
+    client: Client, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.write(GROUP, "s", "old", at=client.now - 2 * 86_400_000)
+    await client.write(GROUP, "s", "new")
+    shorter = client.put_retention_policy(logGroupName=GROUP, retentionInDays=1)
+    answer = await late(client, logs, monkeypatch, "display @message", shorter)
+
+    assert [row[0]["value"] for row in answer["results"]] == ["new"]
+    assert answer["statistics"]["recordsScanned"] == 1
+
+
+@pytest.mark.usefixtures("nothing_is_purged")
+async def test_a_deleted_streams_events_are_neither_scanned_nor_have_fields(
+    client: Client, logs: Logs
+) -> None:
+    await client.write(GROUP, "gone", '{"gone": 1}')
+    await client.write(GROUP, "here", '{"here": 1}')
+    await client.delete_log_stream(logGroupName=GROUP, logStreamName="gone")
+    started = await client.start_query(
+        logGroupName=GROUP, startTime=0, endTime=4_000_000_000, queryString="fields @message"
+    )
+    query = logs._insights.find(ACCOUNT, "eu-west-1", started["queryId"])
+    assert query is not None
+    assert query.task is not None
+    await query.task
+    told = (await client.get_query_results(queryId=started["queryId"]))["statistics"]
+    fields = (await client.get_log_group_fields(logGroupName=GROUP))["logGroupFields"]
+
+    assert (told["recordsScanned"], told["recordsMatched"]) == (1, 1)
+    assert [each["name"] for each in fields if each["name"][0] != "@"] == ["here"]
 
 
 async def test_query_definitions(client: Client) -> None:

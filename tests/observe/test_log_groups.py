@@ -8,8 +8,11 @@ from datetime import timedelta
 import pytest
 
 from lambay.aws import arn
+from lambay.observe import Logs, log_store
+from lambay.observe import log_schema as schema
+from lambay.observe.log_records import GroupKey
 
-from .conftest import ACCOUNT, REGION, call, messages
+from .conftest import ACCOUNT, REGION, Client, call, messages
 
 DAY = 86_400_000
 
@@ -241,6 +244,30 @@ async def test_expired_events_leave_the_disk_when_the_clock_advances(client, clo
         return connection.execute("SELECT count(*) FROM log_events").fetchone()[0]
 
     await none_left(logs, count)
+
+
+async def test_expiry_ends_where_the_retention_is_taken_away(tmp_path, clock, settings, monkeypatch):
+    logs = Logs(tmp_path / "logs.db", clock, settings)
+    client = Client(logs, clock)
+    await client.write("/g", "s", *"abcdef")
+    await client.put_retention_policy(logGroupName="/g", retentionInDays=1)
+    clock.advance(timedelta(days=2))
+    expire, calls = schema.expire, []
+
+    def expire_some(connection, group_id, now_ms, limit):
+        calls.append(limit)
+        if len(calls) == 2:
+            group = schema.find_group(connection, GroupKey(ACCOUNT, REGION, "/g"))
+            schema.set_retention(connection, group, None)
+        return expire(connection, group_id, now_ms, limit)
+
+    monkeypatch.setattr(schema, "expire", expire_some)
+    monkeypatch.setattr(log_store, "_PURGE_EVENTS", 2)
+    await logs._store._expire()
+    left = messages(await client.filter_log_events(logGroupName="/g", startFromHead=True))
+    await logs.close()
+
+    assert (left, calls) == (list("cdef"), [2, 2])
 
 
 async def none_left(logs, count):

@@ -125,7 +125,10 @@ class Alarms:
     async def set_state(self, alarm: Alarm, state: State, reason: str, reason_data: str) -> None:
         """As a request wants it; the next evaluation may change it again."""
         async with self._one_at_a_time:
-            await self._change(alarm, state, reason, reason_data)
+            current = self.records.get(alarm.key)
+            if current is None:
+                return
+            await self._change(current, state, reason, reason_data)
             await self._composites(alarm.account, alarm.region)
 
     async def evaluate(self) -> None:
@@ -142,7 +145,10 @@ class Alarms:
                     _log.warning("alarm %s cannot be evaluated: %s", alarm.name, error)
                     continue
                 current = self.records.get(alarm.key)
-                if current is None or judged is None or judged.state in (None, current.state):
+                # What was judged by settings that were changed meanwhile is judged anew next time.
+                if current is None or current.settings is not alarm.settings:
+                    continue
+                if judged is None or judged.state in (None, current.state):
                     continue
                 assert judged.state is not None
                 data = self._reason_data(current, judged, now)
@@ -216,8 +222,9 @@ class Alarms:
         changed = True
         while changed:
             changed = False
-            for alarm in self.records.under(f"{account}/{region}/"):
-                if alarm.rule is None:
+            for key in [each.key for each in self.records.under(f"{account}/{region}/")]:
+                alarm = self.records.get(key)
+                if alarm is None or alarm.rule is None:
                     continue
                 parsed = rule.parse(alarm.rule)
                 state: State = "ALARM" if rule.holds(parsed, self._state_of(account, region)) else "OK"
@@ -244,6 +251,7 @@ class Alarms:
     # -- changes and actions -------------------------------------------------------------------------------
 
     async def _change(self, alarm: Alarm, state: State, reason: str, reason_data: str) -> None:
+        """`alarm` is as it is kept right now: nothing was awaited since, or what requests changed would be undone."""
         now = self._clock.time()
         after = replace(
             alarm,
@@ -308,8 +316,9 @@ class Alarms:
     async def _end_suppressions(self) -> None:
         """Let those act whose suppressor is no longer in alarm and whose periods are over."""
         now = self._clock.time()
-        for alarm in self.records:
-            if alarm.suppressed_by is None:
+        for key in [each.key for each in self.records]:
+            alarm = self.records.get(key)
+            if alarm is None or alarm.suppressed_by is None:
                 continue
             after = self._as_of(alarm, now)
             if after is alarm:

@@ -143,8 +143,10 @@ class InsightsOperations(LogsOperations):
         def read(connection: sqlite3.Connection) -> list[str]:
             group = required_group(connection, key)
             rows = connection.execute(
-                "SELECT message FROM log_events WHERE group_id = ? ORDER BY timestamp DESC, id DESC LIMIT ?",
-                (group.id, _SAMPLED_EVENTS),
+                "SELECT message FROM log_events WHERE group_id = ? AND timestamp >= ? "
+                "AND stream_id NOT IN (SELECT stream_id FROM doomed WHERE stream_id IS NOT NULL) "
+                "ORDER BY timestamp DESC, id DESC LIMIT ?",
+                (group.id, group.oldest_kept_ms(self._store.now_ms()), _SAMPLED_EVENTS),
             )
             return [message for (message,) in rows]
 

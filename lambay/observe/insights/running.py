@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from lambay.observe import log_schema as schema
 from lambay.observe.insights import functions
 from lambay.observe.insights.language import Command
 from lambay.observe.insights.sql import Kind
@@ -125,8 +126,7 @@ class Insights:
         began = time.monotonic()
         try:
             await self._readers.run(lambda connection: _execute(connection, query, now_ms))
-            if query.status == "Running":
-                query.status = "Complete"
+            query.status = "Cancelled" if query.cancelled else "Complete"
         except sqlite3.OperationalError as error:
             if query.cancelled:
                 query.status = "Cancelled"
@@ -150,13 +150,17 @@ def _execute(connection: sqlite3.Connection, query: Query, now_ms: int) -> None:
         lambda: int(query.cancelled or time.monotonic() > ends), _STEPS_BETWEEN_LOOKS
     )
     try:
-        if not query.groups:
+        # As they are at the moment that the query sees: what has expired or was deleted since it was asked for is
+        # removed in pieces.
+        groups = schema.groups_by_id(connection, [group.id for group in query.groups])
+        if not groups:
             return
-        source = _source(connection, query, now_ms)
+        alive = _alive(connection)
+        source = _source(query, groups, alive, now_ms)
         statement = translate(query.commands, query.limit, source)
         rows = connection.execute(statement.text, statement.parameters).fetchall()
         query.rows = [_row(row, statement) for row in rows]
-        query.scanned, query.bytes = _extent(connection, query, now_ms)
+        query.scanned, query.bytes = _extent(connection, query, groups, alive, now_ms)
         if statement.grouped:
             query.matched = sum(row[-1] for row in rows)
         elif len(rows) < query.limit:
@@ -182,20 +186,24 @@ def _where(query: Query, group: Group, now_ms: int) -> str:
     return f"group_id = {group.id} AND timestamp >= {start} AND timestamp <= {query.end_ms}"
 
 
-def _source(connection: sqlite3.Connection, query: Query, now_ms: int) -> str:
-    """The events of the query's groups and time, as `translate` wants them."""
+def _alive(connection: sqlite3.Connection) -> str:
+    """What is not of a deleted stream, whose events go by and by."""
     (doomed,) = connection.execute("SELECT count(*) FROM doomed WHERE stream_id IS NOT NULL").fetchone()
-    alive = (
+    return (
         " AND stream_id NOT IN (SELECT stream_id FROM doomed WHERE stream_id IS NOT NULL)" if doomed else ""
     )
-    starts = {max(query.start_ms, group.oldest_kept_ms(now_ms)) for group in query.groups}
+
+
+def _source(query: Query, groups: Sequence[Group], alive: str, now_ms: int) -> str:
+    """The events of the groups in the query's time, as `translate` wants them."""
+    starts = {max(query.start_ms, group.oldest_kept_ms(now_ms)) for group in groups}
     if len(starts) == 1:
         (start,) = starts
-        numbers = ", ".join(str(group.id) for group in query.groups)
+        numbers = ", ".join(str(group.id) for group in groups)
         where = f"group_id IN ({numbers}) AND timestamp >= {start} AND timestamp <= {query.end_ms}"
     else:
-        where = " OR ".join(f"({_where(query, group, now_ms)})" for group in query.groups)
-    logs = " ".join(f"WHEN {group.id} THEN '{group.key.account}:{group.key.name}'" for group in query.groups)
+        where = " OR ".join(f"({_where(query, group, now_ms)})" for group in groups)
+    logs = " ".join(f"WHEN {group.id} THEN '{group.key.account}:{group.key.name}'" for group in groups)
     return (
         "(SELECT id, timestamp AS at, ingested_ms, message, json_at, "
         "(SELECT name FROM log_streams WHERE log_streams.id = stream_id) AS stream, "
@@ -203,18 +211,19 @@ def _source(connection: sqlite3.Connection, query: Query, now_ms: int) -> str:
     )
 
 
-def _extent(connection: sqlite3.Connection, query: Query, now_ms: int) -> tuple[int, int]:
+def _extent(
+    connection: sqlite3.Connection, query: Query, groups: Sequence[Group], alive: str, now_ms: int
+) -> tuple[int, int]:
     """Events and bytes that were looked at; the bytes by the group's mean size of an event."""
     scanned = size = 0
-    for group in query.groups:
-        (count,) = connection.execute(
-            f"SELECT count(*) FROM log_events WHERE {_where(query, group, now_ms)}"
-        ).fetchone()
+    for group in groups:
+        where = _where(query, group, now_ms) + alive
+        (count,) = connection.execute(f"SELECT count(*) FROM log_events WHERE {where}").fetchone()
         scanned += count
         if count:
             (mean,) = connection.execute(
                 "SELECT avg(length(CAST(message AS BLOB))) FROM (SELECT message FROM log_events "
-                f"WHERE {_where(query, group, now_ms)} LIMIT 1000)"
+                f"WHERE {where} LIMIT 1000)"
             ).fetchone()
             size += int(count * mean)
     return scanned, size
