@@ -17,10 +17,10 @@ import msgspec
 from lambay.aws import AWSError, Call, Principal
 from lambay.clock import Clock
 from lambay.http import Request, Response
+from lambay.neighbours import boundaries as boundaries
 from lambay.neighbours import engine as moto_engine
 from lambay.neighbours import invocations, models, operations, queues, requests
 from lambay.neighbours import security_groups as security_groups
-from lambay.neighbours import user_boundaries as user_boundaries
 from lambay.neighbours import vpc_endpoints as vpc_endpoints
 from lambay.neighbours.bodies import EMPTY, Content
 from lambay.neighbours.durable import DurableMoto, NotDurable

@@ -1,4 +1,4 @@
-"""Permissions boundaries of users, which moto's IAM does not have."""
+"""Permissions boundaries: of users, which moto's IAM does not have, and of policies that are there."""
 
 from __future__ import annotations
 
@@ -40,3 +40,23 @@ async def test_a_boundary_is_a_policy_that_exists(tmp_path: Path) -> None:
             await iam.create_user(UserName="ann", PermissionsBoundary=nothing)
         with pytest.raises(ClientError, match=r"NoSuchEntity.*ann"):
             await iam.get_user(UserName="ann")
+
+
+async def test_a_role_s_boundary_is_a_policy_that_exists(tmp_path: Path) -> None:
+    async with opened(tmp_path) as neighbours:
+        iam = connect(neighbours, "iam")
+        nothing = "arn:aws:iam::111122223333:policy/nothing"
+        refusal = f"NoSuchEntity.*Scope ARN: {nothing} does not exist or is not attachable"
+        role = {"RoleName": "worker", "AssumeRolePolicyDocument": "{}"}
+        with pytest.raises(ClientError, match=refusal):
+            await iam.create_role(**role, PermissionsBoundary=nothing)
+        with pytest.raises(ClientError, match=r"NoSuchEntity.*worker"):
+            await iam.get_role(RoleName="worker")
+        made = await iam.create_role(**role, PermissionsBoundary=READING)
+        assert made["Role"]["PermissionsBoundary"] == boundary(READING)
+        with pytest.raises(ClientError, match=refusal):
+            await iam.put_role_permissions_boundary(RoleName="worker", PermissionsBoundary=nothing)
+        await iam.put_role_permissions_boundary(RoleName="worker", PermissionsBoundary=WRITING)
+    async with opened(tmp_path) as neighbours:
+        kept = await connect(neighbours, "iam").get_role(RoleName="worker")
+        assert kept["Role"]["PermissionsBoundary"] == boundary(WRITING)
