@@ -7,6 +7,7 @@ User Guide, "Troubleshooting mount issues" and "... access point issues". Each s
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +28,13 @@ _INTERFACE_ACTIONS = (
     "ec2:CreateNetworkInterface",
     "ec2:DescribeNetworkInterfaces",
     "ec2:DeleteNetworkInterface",
+)
+
+# As Lambda takes them: a name, part of an ARN or all of it, qualified or not.
+_FUNCTION = re.compile(
+    r"(arn:aws[a-z-]*:lambda:[a-z0-9-]+:\d{12}:function:|(?!arn:)([a-z0-9-]+-\d:)?(\d{12}:)?(function:)?)"
+    r"[\w-]+(:[\w$-]+)?",
+    re.ASCII,
 )
 
 
@@ -64,6 +72,13 @@ class Explainer:
         """`region` is that of a bare name. Raises AWSError where there is no such thing."""
         if subject.startswith(("fs-", "fsap-")) or ":elasticfilesystem:" in subject:
             return await self._explain_file_system(subject, region)
+        if not _FUNCTION.fullmatch(subject):
+            raise AWSError(
+                "InvalidRequest",
+                f"{subject} is no function, access point or file system: give a function's name or ARN, or the id "
+                "or ARN of an access point or file system",
+                status=400,
+            )
         account = self._settings.account
         if subject.startswith("arn:"):
             named = Arn.parse(subject)

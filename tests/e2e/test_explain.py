@@ -322,6 +322,18 @@ def test_a_function_that_mounts_nothing(app: Application) -> None:
     assert "mounts no file system: there is nothing at /mnt" in app.notes()
 
 
+@pytest.mark.parametrize(
+    "subject", ["arn:aws:sqs:us-east-1:000000000000:orders", "arn:aws:lambda:x", "arn:nothing", "two words"]
+)
+def test_what_is_no_function_and_no_file_system(lambay: Lambay, subject: str) -> None:
+    done = lambay.cli("explain", subject, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"lambay: {subject} is no function, access point or file system: give a function's name or ARN, "
+        "or the id or ARN of an access point or file system\n"
+    )
+
+
 def test_a_disabled_key_keeps_its_file_system_from_being_mounted(
     application: Callable[[], Application],
 ) -> None:
