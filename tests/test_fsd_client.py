@@ -189,6 +189,8 @@ async def test_after_a_death_the_volumes_are_open_again(fsd: Fsd, binary: Path, 
     assert (await fsd.hello()).pid != first
     assert journal(binary).count('"op":"volume.open","volume":"fs-1"') == 2
     assert journal(binary).count('"op":"volume.open","volume":"fs-2"') == 1
+    # Whose locks functions have to leave alone is known before the first mount.
+    assert journal(binary).count('"nfs_state":"') == 3
 
 
 async def test_a_question_that_died_with_its_server_is_asked_again(fsd: Fsd) -> None:

@@ -11,6 +11,7 @@
 //!
 //! Cost: a call looks at the locks held on one file (at most [`Limits::per_file`]) and at its waiters, once each.
 
+mod grace;
 mod queue;
 mod terms;
 
@@ -57,6 +58,8 @@ pub struct LockTable {
     mount_places: HashMap<MountId, HashMap<Place, usize>>,
     tickets: HashMap<Ticket, Place>,
     next_ticket: u64,
+    /// Locks of before a restart may still be claimed: see [`LockTable::hold_back`].
+    held_back: bool,
 }
 
 impl LockTable {
@@ -294,7 +297,7 @@ impl LockTable {
         let newest = Ticket(self.next_ticket);
         let empty = Queue::default();
         let queue = self.queues.get(&place).unwrap_or(&empty);
-        let blocked = queue.blocker(lock).is_some();
+        let blocked = self.held_back || queue.blocker(lock).is_some();
         if blocked && !blocking {
             return (Outcome::WouldBlock, false);
         }
@@ -507,6 +510,9 @@ impl LockTable {
     /// Grant what can be granted in `dirty` places, earliest ticket first, until nothing more can.
     fn wake(&mut self, mut dirty: BTreeSet<Place>) -> Vec<Woken> {
         let mut woken = Vec::new();
+        if self.held_back {
+            return woken;
+        }
         // Where the search in a place goes on: granting only takes room away, so those before it stay blocked.
         let mut cursors: HashMap<Place, Ticket> = HashMap::new();
         loop {

@@ -91,6 +91,8 @@ pub struct OpenVolume {
     pub backing: PathBuf,
     /// `true`, `false` or `"auto"` (the default): whether open files may bypass the server where the kernel can.
     pub passthrough: Option<Passthrough>,
+    /// The `state` of `nfs.*`, where NFS clients' locks may have to be waited for.
+    pub nfs_state: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

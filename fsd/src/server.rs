@@ -141,6 +141,9 @@ impl Server {
 
     pub fn open_volume(&self, request: &OpenVolume) -> Result<Value, Failure> {
         plain("backing", &request.backing)?;
+        if let Some(state) = &request.nfs_state {
+            plain("nfs_state", state)?;
+        }
         let passthrough = match &request.passthrough {
             None => true,
             Some(Passthrough::Fixed(fixed)) => *fixed,
@@ -175,6 +178,9 @@ impl Server {
         let volume = Arc::new(volume);
         if !volume.usage.known() {
             count(&volume).map_err(Failure::system(format!("counting {}", volume.name)))?;
+        }
+        if let Some(state) = &request.nfs_state {
+            self.nfs.guard(&volume, state, &self.later);
         }
         volumes.insert(request.volume.clone(), volume);
         Ok(json!({"volume": request.volume}))

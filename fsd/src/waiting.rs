@@ -72,6 +72,16 @@ fn limit(_: LimitExceeded) -> Errno {
     Errno(LimitExceeded::ERRNO)
 }
 
+/// The answer to who does not wait.
+fn now(outcome: Outcome) -> Result<(), Errno> {
+    match outcome {
+        Outcome::Granted => Ok(()),
+        Outcome::Deadlock => Err(Errno(libc::EDEADLK)),
+        Outcome::LimitExceeded(exceeded) => Err(limit(exceeded)),
+        Outcome::WouldBlock | Outcome::Queued(_) => Err(Errno(libc::EAGAIN)),
+    }
+}
+
 /// A volume's locks.
 #[derive(Default)]
 pub struct Locks(Mutex<Inner>);
@@ -93,25 +103,48 @@ impl Locks {
         let mut due = Due::default();
         let (mut outcome, woken) = inner.table.lock(request, false);
         due.0.extend(inner.due(woken).0);
-        if outcome == Outcome::WouldBlock && inner.dispossess(&mut due) {
+        let taken = outcome == Outcome::WouldBlock && !inner.table.is_held_back();
+        if taken && inner.dispossess(&mut due) {
             let again = inner.table.lock(request, false);
             outcome = again.0;
             due.0.extend(inner.due(again.1).0);
         }
-        let result = match outcome {
-            Outcome::Granted => Ok(()),
-            Outcome::Deadlock => Err(Errno(libc::EDEADLK)),
-            Outcome::LimitExceeded(exceeded) => Err(limit(exceeded)),
-            Outcome::WouldBlock | Outcome::Queued(_) => Err(Errno(libc::EAGAIN)),
-        };
-        (result, due)
+        (now(outcome), due)
+    }
+
+    /// Takes a lock that its owner held before a restart.
+    pub fn reclaim(&self, request: Request) -> (Result<(), Errno>, Due) {
+        let mut inner = self.inner();
+        let (outcome, woken) = inner.table.reclaim(request);
+        (now(outcome), inner.due(woken))
+    }
+
+    /// Nobody gets a lock but by [`Locks::reclaim`], until [`Locks::resume`].
+    pub fn hold_back(&self) {
+        self.inner().table.hold_back();
+    }
+
+    pub fn is_held_back(&self) -> bool {
+        self.inner().table.is_held_back()
+    }
+
+    /// Everybody is served again.
+    pub fn resume(&self) -> Due {
+        let mut inner = self.inner();
+        let woken = inner.table.resume();
+        let mut due = inner.due(woken);
+        if inner.table.waiting() > 0 {
+            inner.dispossess(&mut due);
+        }
+        due
     }
 
     /// Takes a lock or queues for it; then the ticket is returned and `answer` is called once, later.
     pub fn lock(&self, request: Request, answer: Answer) -> (Option<Ticket>, Due) {
         let mut inner = self.inner();
         let mut due = Due::default();
-        if !inner.lapsed.is_empty() && inner.table.test(&request).is_some() {
+        let yields = !inner.lapsed.is_empty() && !inner.table.is_held_back();
+        if yields && inner.table.test(&request).is_some() {
             inner.dispossess(&mut due);
         }
         let (outcome, woken) = inner.table.lock(request, true);
@@ -181,7 +214,7 @@ impl Locks {
         let mut inner = self.inner();
         inner.lapsed.insert(mount);
         let mut due = Due::default();
-        if inner.table.waiting() > 0 {
+        if inner.table.waiting() > 0 && !inner.table.is_held_back() {
             inner.dispossess(&mut due);
         }
         due

@@ -30,7 +30,7 @@ class NfsDoor:
     """
 
     def __init__(self, state: Path, control: Path) -> None:
-        self._state = str(state)
+        self.state = str(state)
         self._control = control
         self.exports: dict[str, NfsExport] = {}
         self._listeners: dict[str, tuple[socket.socket, str | None]] = {}
@@ -39,7 +39,7 @@ class NfsDoor:
         self._questions: asyncio.Task[None] | None = None
 
     def export_fields(self, export: NfsExport) -> dict[str, Any]:
-        return {"state": self._state, **msgspec.to_builtins(export)}
+        return {"state": self.state, **msgspec.to_builtins(export)}
 
     async def restore(self, connection: Connection) -> None:
         """Tell an fsd that has just started. Raises FsdError where it has ended again."""
@@ -58,7 +58,7 @@ class NfsDoor:
             await self.hand_over(name)
 
     def _tls_fields(self) -> dict[str, Any]:
-        return {"state": self._state, "identities": msgspec.to_builtins(self._identities)}
+        return {"state": self.state, "identities": msgspec.to_builtins(self._identities)}
 
     def identify(self, identities: Sequence[NfsTls]) -> dict[str, Any]:
         """The fields of the request; the identities are told to every further fsd."""
@@ -74,7 +74,7 @@ class NfsDoor:
             reader, writer = await asyncio.open_unix_connection(str(self._control), limit=_LONGEST_QUESTION)
         except OSError as error:
             raise FsdError("ServerDied", f"the file server ended before it could ask: {error}") from None
-        request = {"id": 1, "op": "nfs.questions", "state": self._state}
+        request = {"id": 1, "op": "nfs.questions", "state": self.state}
         writer.write(msgspec.json.encode(request) + b"\n")
         try:
             async with asyncio.timeout(_CALL_SECONDS):
@@ -129,7 +129,7 @@ class NfsDoor:
         await asyncio.to_thread(send)
 
     def _send(self, operation: str, fields: dict[str, Any], descriptor: int) -> None:
-        request = json.dumps({"id": 1, "op": operation, "state": self._state, **fields}).encode() + b"\n"
+        request = json.dumps({"id": 1, "op": operation, "state": self.state, **fields}).encode() + b"\n"
         try:
             with socket.socket(socket.AF_UNIX) as control:
                 control.settimeout(_CALL_SECONDS)

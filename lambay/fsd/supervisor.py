@@ -295,7 +295,12 @@ class Fsd:
         await self._call("reset", {"volume": volume}, dict, timeout=_RESET_SECONDS)
 
     def _volume_fields(self, volume: str, backing: str) -> dict[str, Any]:
-        return {"volume": volume, "backing": backing, "passthrough": self._passthrough}
+        return {
+            "volume": volume,
+            "backing": backing,
+            "passthrough": self._passthrough,
+            "nfs_state": self._nfs.state,
+        }
 
     async def _ask(self, operation: str, fields: dict[str, Any], answer: type[R]) -> R:
         """`_call` for what may be asked twice: if the server dies, it is asked again when it is back."""

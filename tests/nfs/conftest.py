@@ -50,7 +50,7 @@ class Door:
         self.control.settimeout(DEADLINE)
         self.control.connect(str(control))
         self.answers = self.control.makefile("rb")
-        self.call("volume.open", volume="fs-1", backing=str(self.backing))
+        self.call("volume.open", volume="fs-1", backing=str(self.backing), nfs_state=self.state)
         self.export("fs-1")
         self.export(
             "fsap-1",
@@ -78,6 +78,13 @@ class Door:
 
     def export(self, name: str, **fields: Any) -> None:
         self.call("nfs.export", state=self.state, export=name, volume="fs-1", **fields)
+
+    def offer_another(self) -> None:
+        """fs-2, for as long as this process lives."""
+        backing = self.backing.with_name("fs-2")
+        backing.mkdir()
+        self.call("volume.open", volume="fs-2", backing=str(backing), nfs_state=self.state)
+        self.call("nfs.export", state=self.state, export="fs-2", volume="fs-2")
 
     def listen(self, name: str, listening: socket.socket, export: str | None) -> None:
         self.call("nfs.listen", listening.fileno(), state=self.state, listener=name, export=export)

@@ -4,7 +4,7 @@ use super::abi::{FileLock, LkIn, LkOut, LOCK_FLOCK};
 use super::request::{Outcome, Request};
 use super::session::Session;
 use crate::inode::Inode;
-use crate::locks::{self, Kind, Owner, Range, Space};
+use crate::locks::{self, Kind, Owner, Range, Space, END_OF_FILE};
 use crate::sys::Errno;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -46,7 +46,15 @@ pub fn getlk(session: &Session, request: &mut Request<'_>) -> Result<usize, Errn
     let argument: LkIn = request.argument()?;
     let inode = session.mount.inode(request.node())?;
     let wanted = wanted(session, &inode, &argument)?;
-    let lk = match session.mount.volume.locks.test(&wanted.request) {
+    let locks = &session.mount.volume.locks;
+    let lk = match locks.test(&wanted.request) {
+        // Somebody's, who has yet to claim it after a restart.
+        None if locks.is_held_back() => FileLock {
+            start: 0,
+            end: END_OF_FILE,
+            kind: libc::F_WRLCK as u32,
+            pid: 0,
+        },
         None => FileLock {
             kind: libc::F_UNLCK as u32,
             ..FileLock::default()

@@ -2,7 +2,7 @@
 
 mod leases;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -59,6 +59,8 @@ pub struct Client {
     /// The sequence number of the latest CREATE_SESSION.
     created: AtomicU32,
     pub holdings: Mutex<Holdings>,
+    /// Volumes that its record says it holds locks of.
+    locked: Mutex<HashSet<String>>,
     sessions: Mutex<Vec<SessionId>>,
     confirmed: AtomicBool,
     /// RECLAIM_COMPLETE has come.
@@ -73,6 +75,10 @@ pub struct Client {
 impl Client {
     pub fn holdings(&self) -> MutexGuard<'_, Holdings> {
         self.holdings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sessions(&self) -> MutexGuard<'_, Vec<SessionId>> {
@@ -100,6 +106,12 @@ impl Client {
     fn busy(&self) -> bool {
         !self.sessions().is_empty() || !self.holdings().is_empty()
     }
+}
+
+/// A lock is being taken: see [`Clients::locking`].
+#[derive(Debug)]
+pub struct Locking<'c> {
+    _locked: MutexGuard<'c, HashSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -159,11 +171,11 @@ pub struct Clients {
     registry: RwLock<Registry>,
     next: AtomicU32,
     unguessable: RandomState,
-    pub recovery: Recovery,
+    pub recovery: Arc<Recovery>,
 }
 
 impl Clients {
-    pub fn new(boot: u32, recovery: Recovery) -> Clients {
+    pub fn new(boot: u32, recovery: Arc<Recovery>) -> Clients {
         Clients {
             boot,
             began: Instant::now(),
@@ -200,6 +212,7 @@ impl Clients {
             creation: Mutex::default(),
             created: AtomicU32::new(0),
             holdings: Mutex::new(Holdings::new(self.boot)),
+            locked: Mutex::default(),
             sessions: Mutex::default(),
             confirmed: AtomicBool::new(false),
             reclaimed: AtomicBool::new(false),
@@ -429,11 +442,32 @@ impl Clients {
         }
     }
 
+    /// The client is about to take a lock of `volume`, which its record tells from now on. While the answer is kept nothing
+    /// is struck from it.
+    pub fn locking<'c>(&self, client: &'c Client, volume: &str) -> Result<Locking<'c>, Status> {
+        let mut locked = client.locked();
+        if !locked.contains(volume) {
+            locked.insert(volume.to_owned());
+            if let Err(error) = self.recovery.record_locked(&client.record, &locked) {
+                tracing::error!(%error, "a client's lock could not be recorded");
+                locked.remove(volume);
+                return Err(Status::SERVERFAULT);
+            }
+        }
+        Ok(Locking { _locked: locked })
+    }
+
     pub fn reclaim_complete(&self, client: &Client) -> Result<(), Status> {
         if client.reclaimed.swap(true, SeqCst) {
             return Err(Status::COMPLETE_ALREADY);
         }
-        self.recovery.complete(&client.record);
+        let before = self.recovery.complete(&client.record);
+        let locked = client.locked();
+        if !before.is_subset(&locked) {
+            if let Err(error) = self.recovery.record_locked(&client.record, &locked) {
+                tracing::warn!(%error, "a client's record names too many volumes");
+            }
+        }
         Ok(())
     }
 

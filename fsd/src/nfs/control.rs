@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 
 use super::door::Door;
 use super::export::{Granted, Terms};
+use super::recovery::Recovery;
 use super::tls::{self, Tls};
 use super::visit::{Answer, Line};
 use crate::identity::Posix;
@@ -114,16 +115,43 @@ pub struct ListenerName {
     pub listener: String,
 }
 
-/// The door, once somebody wants it open.
+/// The door, once somebody wants it open, and before that what must be known of those who came by it earlier.
 #[derive(Debug, Default)]
-pub struct Doorway(Mutex<Option<Arc<Door>>>);
+pub struct Doorway {
+    door: Mutex<Option<Arc<Door>>>,
+    recovery: Mutex<Option<Arc<Recovery>>>,
+}
 
 /// Why a request fails: a sentence that names the field.
 pub type Complaint = String;
 
 impl Doorway {
     fn door(&self) -> MutexGuard<'_, Option<Arc<Door>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recovery(&self, state: &Path, later: &Arc<Later>) -> std::io::Result<Arc<Recovery>> {
+        let mut recovery = self.recovery.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(recovery) = recovery.as_ref() {
+            return Ok(Arc::clone(recovery));
+        }
+        let opened = Arc::new(Recovery::open(state)?);
+        Recovery::watch(&Arc::downgrade(&opened), later);
+        *recovery = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// A volume was opened: its locks are for those first who held them before a restart.
+    pub fn guard(&self, volume: &Arc<Volume>, state: &Path, later: &Arc<Later>) {
+        if !Recovery::is_in(state) {
+            return;
+        }
+        match self.recovery(state, later) {
+            Ok(recovery) => recovery.guard(volume),
+            Err(error) => {
+                tracing::error!(%error, "nfs_state {}: clients' locks are not known", state.display());
+            }
+        }
     }
 
     fn opened(
@@ -136,7 +164,12 @@ impl Doorway {
         if let Some(door) = door.as_ref() {
             return Ok(Arc::clone(door));
         }
-        let opened = Door::open(state, later, descriptors)
+        let opened = self
+            .recovery(state, later)
+            .and_then(|recovery| {
+                recovery.begin();
+                Door::open(state, later, descriptors, recovery)
+            })
             .map_err(|error| format!("state {}: {error}", state.display()))?;
         *door = Some(Arc::clone(&opened));
         Ok(opened)

@@ -93,6 +93,7 @@ impl Door {
         state: &Path,
         later: &Arc<Later>,
         descriptors: &Arc<DescriptorCache>,
+        recovery: Arc<Recovery>,
     ) -> std::io::Result<Arc<Door>> {
         std::fs::create_dir_all(state)?;
         let mut random = [0u8; 12];
@@ -104,7 +105,7 @@ impl Door {
         let failed = |errno: Errno| std::io::Error::from_raw_os_error(errno.0);
         let door = Arc::new(Door {
             seal: Seal::open(state)?,
-            clients: Clients::new(boot, Recovery::open(state)?),
+            clients: Clients::new(boot, recovery),
             write_verifier: verifier,
             exports: RwLock::default(),
             tls: RwLock::default(),

@@ -104,7 +104,11 @@ impl Compound<'_> {
             range: bytes,
         };
         let whole = is_whole(range);
-        if let Err(errno) = take(&node, request, whole) {
+        let taken = {
+            let _recorded = clients.locking(&client, &node.volume().name)?;
+            take(&node, request, whole, reclaim)
+        };
+        if let Err(errno) = taken {
             client.holdings().not_locked(state.other);
             if errno.0 != libc::EAGAIN {
                 return Err(Status::from(errno));
@@ -247,25 +251,25 @@ fn as_flock(request: &Request) -> Request {
 }
 
 /// Takes a lock now or not at all.
-fn take(node: &Node, request: Request, whole: bool) -> Result<(), Errno> {
+fn take(node: &Node, request: Request, whole: bool, reclaim: bool) -> Result<(), Errno> {
     let locks = &node.volume().locks;
+    let try_lock = |request| {
+        let (taken, due) = if reclaim {
+            locks.reclaim(request)
+        } else {
+            locks.try_lock(request)
+        };
+        due.give();
+        taken
+    };
     node.inode.locked.store(true, SeqCst);
     // Asked first, so that what is held already is not lost to a conversion that then fails.
     if whole && locks.test(&as_flock(&request)).is_some() {
-        let (refused, due) = locks.try_lock(Request {
-            kind: request.kind,
-            ..as_flock(&request)
-        });
-        due.give();
-        refused?;
+        try_lock(as_flock(&request))?;
     }
-    let (taken, due) = locks.try_lock(request);
-    due.give();
-    taken?;
+    try_lock(request)?;
     if whole {
-        let (taken, due) = locks.try_lock(as_flock(&request));
-        due.give();
-        if let Err(errno) = taken {
+        if let Err(errno) = try_lock(as_flock(&request)) {
             let (_, due) = locks.unlock(request.file, Space::Posix, request.owner, request.range);
             due.give();
             return Err(errno);

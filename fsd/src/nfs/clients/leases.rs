@@ -14,6 +14,7 @@ impl Clients {
         let mut next = LEASE;
         for client in all {
             let silent = Duration::from_millis(now.saturating_sub(client.renewed.load(SeqCst)));
+            self.strike_unlocked(&client);
             if silent < LEASE {
                 next = next.min(LEASE - silent);
                 continue;
@@ -30,6 +31,23 @@ impl Clients {
             }
         }
         next
+    }
+
+    /// Its record names only volumes that it holds locks of.
+    fn strike_unlocked(&self, client: &Client) {
+        let mut locked = client.locked();
+        let holdings = client.holdings();
+        let held = holdings.presences().iter();
+        let held = held.filter(|held| held.volume.locks.held_by_mount(held.number) > 0);
+        let held: HashSet<String> = held.map(|held| held.volume.name.clone()).collect();
+        drop(holdings);
+        if locked.is_subset(&held) {
+            return;
+        }
+        match self.recovery.record_locked(&client.record, &held) {
+            Ok(()) => *locked = held,
+            Err(error) => tracing::warn!(%error, "a client's record names too many volumes"),
+        }
     }
 }
 
@@ -50,7 +68,7 @@ mod tests {
     fn clients(name: &str) -> Clients {
         let state = std::env::temp_dir().join(format!("fsd-leases-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&state);
-        Clients::new(1, Recovery::open(&state).expect("state"))
+        Clients::new(1, Arc::new(Recovery::open(&state).expect("state")))
     }
 
     /// A client's id, and its session if it has one.
@@ -96,6 +114,27 @@ mod tests {
             clients.client(silent, 0).err(),
             Some(Status::STALE_CLIENTID)
         );
+    }
+
+    #[test]
+    fn a_record_names_volumes_for_as_long_as_locks_are_held_there() {
+        let clients = clients("struck");
+        let (id, _) = client(&clients, b"locks", true);
+        let known = clients.client(id, 0).expect("there");
+        let record = || {
+            let path = std::env::temp_dir()
+                .join(format!("fsd-leases-{}-struck", std::process::id()))
+                .join("clients")
+                .join(&known.record);
+            std::fs::read_to_string(path).expect("a record")
+        };
+
+        let locking = clients.locking(&known, "fs-1").expect("recorded");
+        assert_eq!(record(), "fs-1\n");
+        drop(locking);
+
+        clients.leases_at(clients.now());
+        assert_eq!(record(), "");
     }
 
     #[test]
