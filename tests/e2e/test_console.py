@@ -156,6 +156,27 @@ def test_a_long_directory_comes_in_parts_and_is_filtered_whole(
     expect(files.get_by_role("button", name="Show more")).to_have_count(0)
 
 
+def test_files_of_odd_names_are_in_sight_and_fetched(page: Page, deploy: Deployer, lambay: Lambay) -> None:
+    file_system = deploy.file_system()
+    shown = {
+        "new\nline": r"new\nline",
+        "-rf": "-rf",
+        "abc\u202etxt.exe": r"abc\u{202e}txt.exe",
+        "n" * 251 + ".txt": "n" * 251 + ".txt",
+        "100% # ?": "100% # ?",
+        "雪 ☃": "雪 ☃",
+    }
+    for name in shown:
+        (lambay.data_dir / "file-systems" / file_system / name).write_text(f"this is {name}")
+    page.goto(f"/_lambay/console#/file-systems/{file_system}")
+
+    for name, text in shown.items():
+        with page.expect_download() as download:
+            page.locator("section.files").get_by_role("button", name=text, exact=True).click()
+        assert Path(download.value.path()).read_text() == f"this is {name}"
+        assert len(download.value.suggested_filename.encode()) <= 200
+
+
 def sign_in(chromium: Browser, server: Lambay, place: str, **key: str) -> Page:
     page = chromium.new_page(base_url=server.endpoint)
     page.set_default_timeout(PATIENCE_MS)
@@ -257,6 +278,33 @@ def test_on_a_small_screen_nothing_runs_over_the_edge(
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(14, 19, 24)") == (scheme == "dark")
     context.close()
+
+
+def test_on_a_small_screen_an_alarm_is_read_from_top_to_bottom(
+    chromium: Browser, lambay: Lambay, deploy: Deployer
+) -> None:
+    name = "queue-" + "too-" * 60 + "long"
+    lambay.boto("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="Shop",
+        MetricName="Waiting",
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=5.0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    page = sign_in(chromium, lambay, "alarms")
+    page.set_viewport_size({"width": 390, "height": 844})
+    row = page.get_by_role("region", name="Alarms").locator("tr", has_text=name)
+    row.get_by_text("Unchecked: Initial alarm creation").scroll_into_view_if_needed()
+
+    for text in (name, "Maximum of Waiting > 5", "Unchecked: Initial alarm creation", "on"):
+        box = row.get_by_text(text, exact=False).first.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390, text
+    page.close()
 
 
 def test_a_function_that_has_no_way_to_its_file_system_is_red(page: Page, deploy: Deployer) -> None:

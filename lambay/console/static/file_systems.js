@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { align, Chart } from "./chart.js";
 import { cloudwatch, efs, own } from "./aws.js";
-import { bytes, count, duration, moment, rate } from "./format.js";
+import { bytes, count, duration, moment, rate, shortened, visible } from "./format.js";
 import { series, useLive } from "./live.js";
 import { Badge, Confirm, Facts, Failure, Figure, html, Loading, Nothing, Panel, Table, useLoaded } from "./parts.js";
 
@@ -167,7 +167,7 @@ function Browser({ id, path }) {
   const upload = attempt("Uploading…", async (files) => {
     for (const file of files) {
       for (let offset = 0; offset === 0 || offset < file.size; offset += PIECE) {
-        setDoing(`Uploading ${file.name}: ${bytes(offset)} of ${bytes(file.size)}`);
+        setDoing(`Uploading ${visible(file.name)}: ${bytes(offset)} of ${bytes(file.size)}`);
         const body = await file.slice(offset, offset + PIECE).arrayBuffer();
         await own.send(`${place(root, inside, file.name)}?offset=${offset}`, { method: "PUT", body });
       }
@@ -177,7 +177,7 @@ function Browser({ id, path }) {
     const response = await own.send(place(root, inside, entry.name));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await response.blob());
-    link.download = entry.name;
+    link.download = shortened(entry.name);
     link.click();
     URL.revokeObjectURL(link.href);
   });
@@ -201,7 +201,7 @@ function Browser({ id, path }) {
       <input type="file" multiple hidden ref=${picker} aria-label="Files to upload"
         onChange=${(event) => { upload([...event.target.files]); event.target.value = ""; }} />`}>
       <nav class="path" aria-label="Directory">
-        <a href=${link([])}>${root}</a>${inside.map((part, index) => html` / <a href=${link(inside.slice(0, index + 1))}>${part}</a>`)}
+        <a href=${link([])}>${root}</a>${inside.map((part, index) => html` / <a href=${link(inside.slice(0, index + 1))}>${visible(part)}</a>`)}
         ${through && html` <small>through the access point, as it sees it</small> <a href=${`#/file-systems/${id}`}>whole file system</a>`}
       </nav>
       <${Failure} error=${failure ?? error} />
@@ -212,15 +212,15 @@ function Browser({ id, path }) {
           <${Table} caption="Files" rows=${shown} empty=${filter ? "No name has that in it." : "This directory is empty. Drop files here."}
             columns=${[
               ["Name", (row) => row.kind === "directory"
-                ? html`<a href=${link([...inside, row.name])}>${row.name}/</a>`
+                ? html`<a href=${link([...inside, row.name])}>${visible(row.name)}/</a>`
                 : row.kind === "file"
-                  ? html`<button class="link" onClick=${() => download(row)}>${row.name}</button>`
-                  : html`${row.name}${row.target && html` <small>→ ${row.target}</small>`}`],
+                  ? html`<button class="link" onClick=${() => download(row)}>${visible(row.name)}</button>`
+                  : html`${visible(row.name)}${row.target && html` <small>→ ${visible(row.target)}</small>`}`, "name"],
               ["Size", (row) => (row.kind === "file" ? bytes(row.bytes) : ""), "number"],
               ["Mode", (row) => html`<code>${row.mode}</code>`],
               ["Owner", (row) => html`<code>${row.uid}:${row.gid}</code>`],
               ["Modified", (row) => moment(row.modified_ms)],
-              ["", (row) => html`<button class="plain" aria-label=${`Remove ${row.name}`} onClick=${() => setDoomed(row)}>Remove</button>`],
+              ["", (row) => html`<button class="plain" aria-label=${`Remove ${visible(row.name)}`} onClick=${() => setDoomed(row)}>Remove</button>`],
             ]} />
           ${listing.more && html`<p class="hint">There are more than are shown here.</p>`}
         </div>`}
@@ -228,6 +228,6 @@ function Browser({ id, path }) {
         <label><span class="unseen">Name</span><input name="name" required placeholder="New directory" /></label><button class="plain">Make</button>
       </form>
       ${doomed && html`<${Confirm} word="Remove" onNo=${() => setDoomed(null)} onYes=${() => remove(doomed)}
-        question=${doomed.kind === "directory" ? `Remove ${doomed.name} and everything in it?` : `Remove ${doomed.name}?`} />`}
+        question=${doomed.kind === "directory" ? `Remove ${visible(doomed.name)} and everything in it?` : `Remove ${visible(doomed.name)}?`} />`}
     <//></div>`;
 }

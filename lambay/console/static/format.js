@@ -35,3 +35,23 @@ export const time = (ms) =>
   new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
 export const moment = (ms) => `${new Date(ms).toLocaleDateString()} ${time(ms)}`;
+
+// Control characters, and those that are not seen or turn the order of letters round.
+const UNSEEN = /[\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const NAMED = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** A file's name with every character in sight. */
+export const visible = (name) =>
+  name.replace(UNSEEN, (character) => NAMED[character] ?? `\\u{${character.codePointAt(0).toString(16)}}`);
+
+const LONGEST = 200;
+
+/** A name for a download, of at most 200 bytes: browsers put an ending of their own behind it meanwhile. */
+export function shortened(name) {
+  const size = (text) => new TextEncoder().encode(text).length;
+  if (size(name) <= LONGEST) return name;
+  const ending = /\.[^.]{1,16}$/u.exec(name)?.[0] ?? "";
+  const kept = [...name.slice(0, name.length - ending.length)];
+  while (size(kept.join("") + ending) > LONGEST) kept.pop();
+  return kept.join("") + ending;
+}

@@ -22,13 +22,13 @@ export function Overview() {
       <${Figure} label="Environments" value=${count(now.environments.length)} note=${`${count(sum(now.functions, (each) => each.busy))} busy`} />
       <${Figure} label="Reads" value=${rate(sum(now.file_systems, (each) => each.read_bytes_per_s))} />
       <${Figure} label="Writes" value=${rate(sum(now.file_systems, (each) => each.write_bytes_per_s))} />
-      <${Figure} label="Stored" value=${bytes(sum(now.file_systems, (each) => each.bytes))} note=${`${now.file_systems.length} file systems`} />
+      <${Figure} label="Stored" value=${bytes(sum(now.file_systems, (each) => each.bytes))} note=${now.file_systems.length === 1 ? "1 file system" : `${now.file_systems.length} file systems`} />
       <${Figure} label="Alarms" value=${count(ringing.length)} kind=${ringing.length ? "bad" : ""} note=${alarms ? `of ${alarms.metric.length + alarms.composite.length}` : ""} />
     </dl>
     ${ringing.length > 0 && html`
       <${Panel} title="In alarm">
         <ul class="plain-list">${ringing.map((each) => html`
-          <li><${Badge} kind="bad">ALARM<//> <a href="#/alarms">${each.AlarmName}</a> <small>${each.StateReason}</small></li>`)}</ul>
+          <li><${Badge} kind="bad">alarm<//> <a href="#/alarms">${each.AlarmName}</a> <small>${each.StateReason}</small></li>`)}</ul>
       <//>`}
     <div class="charts">
       <${Chart} hours=${0.25} title="Invocations" labels=${["invocations", "errors", "throttles"]} format=${(value) => `${count(value)}/s`}

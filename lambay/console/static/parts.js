@@ -48,19 +48,19 @@ export const Panel = ({ title, actions, children, class: name = "" }) => html`
     ${children}
   </section>`;
 
-/** `columns`: [[heading, row => cell, "number" or "prose"?]]. Rows that lead somewhere have `href`. Of a long
+/** `columns`: [[heading, row => cell, "number", "name" or "prose"?]]. Rows that lead somewhere have `href`. Of a long
  *  table `most` rows are shown, and as many more each time that they are asked for: browsers take long for thousands. */
 export function Table({ columns, rows, href, empty, caption, most = 500 }) {
   const [shown, setShown] = useState(most);
   if (!rows.length) return html`<${Nothing}>${empty}<//>`;
   return html`
-    <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
+    <div class="scroll ${columns.some(([, , kind]) => kind === "prose") ? "told" : ""}" tabindex="0" role="region" aria-label=${caption}>
       <table>
         <thead><tr>${columns.map(([name, , kind]) => html`<th scope="col" class=${kind ?? ""}>${name}</th>`)}</tr></thead>
         <tbody>
           ${rows.slice(0, shown).map((row) => html`
-            <tr>${columns.map(([, cell, kind], index) => html`
-              <td class=${kind ?? ""}>${index === 0 && href ? html`<a href=${href(row)}>${cell(row)}</a>` : cell(row)}</td>`)}
+            <tr>${columns.map(([name, cell, kind], index) => html`
+              <td class=${kind ?? ""} data-heading=${name}>${index === 0 && href ? html`<a href=${href(row)}>${cell(row)}</a>` : cell(row)}</td>`)}
             </tr>`)}
         </tbody>
       </table>
