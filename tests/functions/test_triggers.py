@@ -71,21 +71,27 @@ async def test_a_topic_notifies(server: Server, target: str) -> None:
 async def test_a_bucket_notifies(server: Server, target: str) -> None:
     await server("s3", "create_bucket", Bucket="watched")
     await permit(server, "s3.amazonaws.com", "arn:aws:s3:::watched")
-    notify = {"LambdaFunctionArn": target, "Events": ["s3:ObjectCreated:*"]}
+    notify = {"LambdaFunctionArn": target, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
     await server(
         "s3",
         "put_bucket_notification_configuration",
         Bucket="watched",
         NotificationConfiguration={"LambdaFunctionConfigurations": [notify]},
     )
-    await server("s3", "put_object", Bucket="watched", Key="a b.txt", Body=b"12345")
+    await server("s3", "put_object", Bucket="watched", Key="in box/a@b.txt", Body=b"12345")
     event = await received()
     while event.get("Event") == "s3:TestEvent":
         event = await received()
     (record,) = event["Records"]
     assert (record["eventSource"], record["eventName"]) == ("aws:s3", "ObjectCreated:Put")
     assert record["s3"]["bucket"]["name"] == "watched"
-    assert (record["s3"]["object"]["key"], record["s3"]["object"]["size"]) == ("a+b.txt", 5)
+    assert (record["s3"]["object"]["key"], record["s3"]["object"]["size"]) == ("in+box/a%40b.txt", 5)
+    assert record["s3"]["bucket"]["ownerIdentity"] == {"principalId": ACCOUNT}
+    await server("s3", "delete_object", Bucket="watched", Key="in box/a@b.txt")
+    (removed,) = (await received())["Records"]
+    assert removed["eventName"] == "ObjectRemoved:Delete"
+    assert set(removed["s3"]["object"]) == {"key", "sequencer"}
+    assert removed["s3"]["object"]["sequencer"] > record["s3"]["object"]["sequencer"]
 
 
 async def test_a_rule_matches(server: Server, target: str) -> None:
