@@ -1,8 +1,9 @@
 """NFS: fsd beside NFS-Ganesha on the same machine and file system, with the same client, in turn.
 
 Ganesha's columns need Debian's nfs-ganesha and nfs-ganesha-vfs. The client keeps eight requests under way on one
-connection, as a kernel does that reads ahead and writes back, and looks at nothing of the answers but their status. A figure is the best round's; beside it is the processor time of the server for a request,
-over all rounds, which a busy machine and a slow client blur least.
+connection, as a kernel does that reads ahead and writes back, and looks at nothing of the answers but their status.
+A figure is the best round's; beside it is the processor time of the server for a request, over all rounds, which a
+busy machine and a slow client blur least.
 """
 
 from __future__ import annotations
