@@ -254,6 +254,7 @@ def test_nothing_is_claimed_of_what_comes_by_parameter() -> None:
 def test_globals_count_for_serverless_functions() -> None:
     found = findings(
         """
+Transform: AWS::Serverless-2016-10-31
 Globals: {Function: {Timeout: 5}}
 Resources:
   Files: {Type: AWS::EFS::FileSystem, Properties: {Encrypted: true, LifecyclePolicies: []}}
@@ -270,7 +271,7 @@ Resources:
 """
     )
 
-    assert [(each.code, each.line) for each in found] == [("LB101", 14), ("LB307", 13)][::-1]
+    assert [(each.code, each.line) for each in found] == [("LB307", 14), ("LB101", 15)]
 
 
 def test_a_finding_stands_at_its_line() -> None:
@@ -284,3 +285,44 @@ def test_a_finding_stands_at_its_line() -> None:
 def test_what_is_no_template_is_told_so(text: str) -> None:
     with pytest.raises(AWSError, match="ValidationError"):
         findings(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("Resources:\n  F: {Type: AWS::Serverless::Function}", 2, "is SAM's: give the template Transform"),
+        ("Resources:\n  D: {Type: AWS::RDS::DBProxyTargetGroup}", 2, "that Lambay does not have"),
+        ("Resources:\n  F: {Type: AWS::EFS::Filesystem}", 2, "near: AWS::EFS::FileSystem"),
+        (
+            "Transform: AWS::Serverless-2016-10-31\nResources:\n  A: {Type: AWS::Serverless::HttpApi}",
+            3,
+            "AWS::ApiGatewayV2::Api is a type of AWS that Lambay does not have",
+        ),
+        (
+            "Transform: [AWS::Serverless-2016-10-31]\nResources:\n  F:\n    Type: AWS::Serverless::Function\n"
+            "    Properties:\n      Events:\n        Call: {Type: HttpApi}",
+            7,
+            "event Call of F: AWS::ApiGatewayV2::Api is a type of AWS that Lambay does not have",
+        ),
+    ],
+)
+def test_a_type_that_is_not_there_is_an_error_at_its_line(text: str, line: int, words: str) -> None:
+    (found,) = [each for each in findings(text) if each.level == "error"]
+
+    assert (found.code, found.line) == ("LB401", line)
+    assert words in found.message
+    assert found.fix
+
+
+def test_types_that_sam_makes_of_what_is_there_are_sound() -> None:
+    text = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Table: {Type: AWS::Serverless::SimpleTable}
+  Layer: {Type: AWS::Serverless::LayerVersion, Properties: {ContentUri: layer}}
+  Mine: {Type: Custom::Thing}
+  Queued:
+    Type: AWS::Serverless::Function
+    Properties: {Timeout: 30, Events: {Message: {Type: SQS, Properties: {Queue: arn}}}}
+"""
+    assert [each for each in findings(text) if each.level == "error"] == []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lambay.deploy.checklist import network, permissions, storage
+from lambay.deploy.checklist import network, permissions, storage, types
 from lambay.deploy.checklist.finding import Finding
 from lambay.deploy.checklist.stack import Stack
 from lambay.deploy.template.reading import read
 
-_CHECKS = (network.check, storage.check, permissions.check)
+_CHECKS = (network.check, storage.check, permissions.check, types.check)
 
 
 def findings(text: str) -> list[Finding]:

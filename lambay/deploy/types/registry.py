@@ -58,7 +58,9 @@ def resource_type(name: str) -> ResourceType:
 
 
 def advice(name: str) -> str:
-    """A sentence about a type that is not there: AWS's but not Lambay's, or mistyped."""
+    """A sentence about a type that is not there: AWS's but not Lambay's, SAM's, or mistyped."""
+    if name.startswith("AWS::Serverless::"):
+        return f" {name} is SAM's: give the template Transform: AWS::Serverless-2016-10-31."
     if name in schemas.known_types():
         return f" {name} is a type of AWS that Lambay does not have."
     by_case = {known.lower(): known for known in (*resource_types(), *schemas.known_types())}
