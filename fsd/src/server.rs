@@ -408,14 +408,10 @@ impl Server {
         let minor = attached.device.1;
         // While the session holds its mount, the number is still this connection's: the kernel uses numbers again at once.
         abort_connection(minor);
+        let on_top = mounting::device_at(&attached.mountpoint) == Ok(attached.device);
         attached.session.detach();
         // Somebody may have unmounted it, or mounted over it and gone: only our own mount is taken away.
-        let ours = mounting::mounts().is_ok_and(|mounts| {
-            mounts
-                .iter()
-                .any(|mount| mount.minor == minor && mount.target == attached.mountpoint)
-        });
-        let result = if ours {
+        let result = if on_top || mounted_at(&attached.mountpoint, minor) {
             mounting::detach(&attached.mountpoint)
         } else {
             Ok(())
@@ -544,6 +540,15 @@ impl Server {
             volume.usage.close(volume.depths.deep());
         }
     }
+}
+
+/// Whether a file system is mounted there, be it below others. Reads the host's whole table of mounts.
+fn mounted_at(target: &Path, minor: u32) -> bool {
+    mounting::mounts().is_ok_and(|mounts| {
+        mounts
+            .iter()
+            .any(|mount| mount.minor == minor && mount.target == target)
+    })
 }
 
 /// Everybody who waits in the connection gets an error. Does nothing where fusectl is not mounted.

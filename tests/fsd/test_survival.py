@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import WAYS, Hire, Refused, Server, Volume, every_way, mounts_below
+from .conftest import WAYS, Hire, Refused, Server, Volume, detach, every_way, mounts_below
 
 
 @every_way
@@ -89,6 +89,41 @@ def test_the_supervisors_end_is_fsds_end(scratch: Path) -> None:
 def test_another_connections_end_is_not(fsd: Server, volume: Volume) -> None:
     fsd.connect().close()
     assert fsd.call("hello")["pid"] == fsd.process.pid
+
+
+def read_so_far(server: Server) -> int:
+    """Bytes that the server's process has asked of read(2); see proc(5), io."""
+    lines = Path(f"/proc/{server.process.pid}/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
+def test_an_unmount_costs_the_same_however_much_is_mounted_on_the_host(
+    fsd: Server, volume: Volume, scratch: Path
+) -> None:
+    """Reading the table of all mounts for each made the end of a thousand mounts take half a minute."""
+    mounts = [fsd.mount(volume) for _ in range(20)]
+    crowd = [scratch / f"crowd-{number}" for number in range(100)]
+    for directory in crowd:
+        directory.mkdir()
+        subprocess.run(["mount", "--bind", directory, directory], check=True)
+    table = len(Path("/proc/self/mountinfo").read_bytes())
+    before = read_so_far(fsd)
+    for mount in mounts:
+        fsd.unmount(mount)
+    assert read_so_far(fsd) - before < table
+    assert [path for path in mounts_below(scratch) if Path(path) not in crowd] == []
+    for directory in crowd:
+        detach(directory)
+
+
+def test_an_unmount_leaves_what_is_not_its_own(fsd: Server, volume: Volume) -> None:
+    mount = fsd.mount(volume)
+    detach(mount.path)
+    subprocess.run(["mount", "-t", "tmpfs", "none", mount.path], check=True)
+    (mount.path / "kept").touch()
+    fsd.unmount(mount)
+    assert (mount.path / "kept").exists()
+    detach(mount.path)
 
 
 @pytest.mark.parametrize("round_", range(3))

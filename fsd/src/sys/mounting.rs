@@ -136,6 +136,24 @@ pub fn device_of(fd: &OwnedFd) -> Result<(u32, u32), Errno> {
     }
 }
 
+/// (major, minor) of what is on top of the mounts at a path. Does not ask the file system, which may be ended.
+pub fn device_at(path: &Path) -> Result<(u32, u32), Errno> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno(libc::EINVAL))?;
+    // SAFETY: the path lives for the call; statx fills the zeroed struct. An empty mask asks for no attribute, and
+    // the device is told with any.
+    unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        check(libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_STATX_DONT_SYNC,
+            0,
+            &mut stat,
+        ))?;
+        Ok((stat.stx_dev_major, stat.stx_dev_minor))
+    }
+}
+
 /// Asks the mounted file system for its statistics: one request through its connection.
 pub fn knock(mount: RawFd) {
     // SAFETY: fstatfs fills the struct on the stack.
