@@ -159,12 +159,22 @@ class DefinitionOperations(Operations):
             changed = configured(
                 input, name=name.name, account=name.account, region=name.region, current=latest.configuration
             )
+            self._check_pinned(latest, changed.runtime)
             changed = await self._checked(changed, input, name, latest.configuration)
             _check_unzipped(latest.code, changed)
             updated = self._updated(latest, configuration=changed)
             await self._resources.commit(self._resources.versions.put(updated.key, updated))
         self._room.lifecycle.settle(name.key)
         return function_configuration(updated)
+
+    def _check_pinned(self, latest: Version, runtime: str) -> None:
+        """Raises InvalidParameterValueException for another runtime than the one whose version is kept."""
+        managed = self._resources.runtime_managements.get(latest.key)
+        if managed is not None and managed.update_on == "Manual" and runtime != latest.configuration.runtime:
+            raise invalid(
+                "Cannot change runtime identifier when runtime management configuration is set to 'Manual'. Change "
+                "the runtime management configuration to 'Auto' or 'FunctionUpdate', then retry."
+            )
 
     async def delete_function(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         name = parse(input["FunctionName"], call, input.get("Qualifier"))

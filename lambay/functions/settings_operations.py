@@ -11,7 +11,7 @@ from lambay.functions.code import UNZIPPED_LIMIT, ZIPPED_LIMIT
 from lambay.functions.errors import invalid
 from lambay.functions.names import FunctionName, parse, unqualified
 from lambay.functions.packages import STORAGE_LIMIT, stored_bytes
-from lambay.functions.records import LATEST, RuntimeManagement
+from lambay.functions.records import RuntimeManagement
 from lambay.functions.room import Operations
 from lambay.functions.runtimes import runtime_version_arn
 
@@ -58,31 +58,29 @@ class SettingsOperations(Operations):
         if not version.configuration.runtime:
             raise invalid("Runtime management is not supported for functions with package type Image.")
         here = runtime_version_arn(name.region, version.configuration.runtime)
-        if (update_on == "Manual") != bool(wanted):
-            raise invalid("RuntimeVersionArn: give it with UpdateRuntimeOn Manual and only then.")
+        if update_on == "Manual" and not wanted:
+            raise invalid("RuntimeVersionArn: UpdateRuntimeOn Manual needs the runtime version to stay with.")
+        if update_on != "Manual" and wanted:
+            raise invalid(
+                f"RuntimeVersionArn: a runtime version goes with UpdateRuntimeOn Manual, not {update_on}."
+            )
         if wanted and wanted != here:
             raise invalid(
                 f"RuntimeVersionArn: {wanted} is not a runtime version of this host, which has {here}."
             )
         config = RuntimeManagement(update_on=update_on, runtime_version_arn=wanted)
-        await self._resources.commit(self._resources.runtime_managements.put(_key(name), config))
-        return self._runtime_management(name, config)
+        await self._resources.commit(self._resources.runtime_managements.put(version.key, config))
+        return _runtime_management(name, config)
 
     async def get_runtime_management_config(self, call: Call, input: dict[str, Any]) -> dict[str, Any]:
         name = parse(input["FunctionName"], call, input.get("Qualifier"))
-        self._resources.version(name)
-        config = self._resources.runtime_managements.get(_key(name)) or RuntimeManagement(update_on="Auto")
-        return self._runtime_management(name, config)
-
-    def _runtime_management(self, name: FunctionName, config: RuntimeManagement) -> dict[str, Any]:
-        shown: dict[str, Any] = {
-            "UpdateRuntimeOn": config.update_on,
-            "FunctionArn": name.qualified(name.qualifier or LATEST),
-        }
-        if config.runtime_version_arn:
-            shown["RuntimeVersionArn"] = config.runtime_version_arn
-        return shown
+        version = self._resources.version(name)
+        config = self._resources.runtime_managements.get(version.key) or RuntimeManagement(update_on="Auto")
+        return _runtime_management(name, config)
 
 
-def _key(name: FunctionName) -> str:
-    return f"{name.key}/{name.qualifier or LATEST}"
+def _runtime_management(name: FunctionName, config: RuntimeManagement) -> dict[str, Any]:
+    shown: dict[str, Any] = {"UpdateRuntimeOn": config.update_on, "FunctionArn": name.given_arn}
+    if config.runtime_version_arn:
+        shown["RuntimeVersionArn"] = config.runtime_version_arn
+    return shown

@@ -428,3 +428,19 @@ Resources: {{Group: {{Type: AWS::Logs::LogGroup, Properties: {{LogGroupName: {na
 
     assert logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
     assert stack.delete() == "DELETE_COMPLETE"
+
+
+def test_a_functions_runtime_updates_go_along_with_its_template(cloud: Cloud) -> None:
+    plain = "Resources:" + answering("def handler(event, context): return 1")
+    managed = plain.replace(
+        "      Timeout: 20\n",
+        "      Timeout: 20\n      RuntimeManagementConfig: {UpdateRuntimeOn: FunctionUpdate}\n",
+    )
+    stack = cloud.create(managed)
+    assert stack.status == "CREATE_COMPLETE", stack.failures()
+    function = stack.resources["Answering"]
+
+    shown = cloud.lambda_.get_runtime_management_config(FunctionName=function)
+    assert shown["UpdateRuntimeOn"] == "FunctionUpdate"
+    assert stack.update(plain) == "UPDATE_COMPLETE"
+    assert cloud.lambda_.get_runtime_management_config(FunctionName=function)["UpdateRuntimeOn"] == "Auto"

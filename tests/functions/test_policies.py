@@ -317,3 +317,66 @@ async def test_results_go_to_their_destinations(world: World) -> None:
     record = json.loads(message["MessageBody"])
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert record["responseContext"]["functionError"] == "Unhandled"
+
+
+async def test_a_runtime_version_is_kept_and_let_go(world: World) -> None:
+    await world.create()
+    shown = await world("GetRuntimeManagementConfig", FunctionName="f")
+    assert shown == {"UpdateRuntimeOn": "Auto", "FunctionArn": ARN}
+    configuration = await world("GetFunctionConfiguration", FunctionName="f")
+    here = configuration["RuntimeVersionConfig"]["RuntimeVersionArn"]
+
+    kept = {"UpdateRuntimeOn": "Manual", "RuntimeVersionArn": here}
+    put = await world("PutRuntimeManagementConfig", FunctionName="f", **kept)
+    assert put == {**kept, "FunctionArn": ARN}
+    shown = await world("GetRuntimeManagementConfig", FunctionName="f", Qualifier="$LATEST")
+    assert shown == {**kept, "FunctionArn": f"{ARN}:$LATEST"}
+    error = await refused(world, "UpdateFunctionConfiguration", FunctionName="f", Runtime="nodejs20.x")
+    assert (error.code, error.message) == (
+        "InvalidParameterValueException",
+        "Cannot change runtime identifier when runtime management configuration is set to 'Manual'. Change the "
+        "runtime management configuration to 'Auto' or 'FunctionUpdate', then retry.",
+    )
+    await world("UpdateFunctionConfiguration", FunctionName="f", Runtime=configuration["Runtime"], Timeout=9)
+
+    put = await world("PutRuntimeManagementConfig", FunctionName="f", UpdateRuntimeOn="FunctionUpdate")
+    assert put == {"UpdateRuntimeOn": "FunctionUpdate", "FunctionArn": ARN}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"UpdateRuntimeOn": "Manual"}, "needs the runtime version to stay with"),
+        (
+            {"UpdateRuntimeOn": "Auto", "RuntimeVersionArn": "HERE"},
+            "goes with UpdateRuntimeOn Manual, not Auto",
+        ),
+        (
+            {"UpdateRuntimeOn": "Manual", "RuntimeVersionArn": f"arn:aws:lambda:{REGION}::runtime:0"},
+            "is not a runtime version of this host, which has arn:aws:lambda:",
+        ),
+    ],
+)
+async def test_a_runtime_version_goes_with_manual_updates(
+    world: World, given: dict[str, str], words: str
+) -> None:
+    await world.create()
+    configuration = await world("GetFunctionConfiguration", FunctionName="f")
+    here = configuration["RuntimeVersionConfig"]["RuntimeVersionArn"]
+    named = {member: here if value == "HERE" else value for member, value in given.items()}
+
+    error = await refused(world, "PutRuntimeManagementConfig", FunctionName="f", **named)
+
+    assert error.code == "InvalidParameterValueException"
+    assert words in error.message
+
+
+async def test_an_aliass_runtime_updates_are_its_versions(world: World) -> None:
+    await world.create(Publish=True)
+    await world("CreateAlias", FunctionName="f", Name="live", FunctionVersion="1")
+
+    await world("PutRuntimeManagementConfig", FunctionName="f:1", UpdateRuntimeOn="FunctionUpdate")
+
+    shown = await world("GetRuntimeManagementConfig", FunctionName="f", Qualifier="live")
+    assert shown == {"UpdateRuntimeOn": "FunctionUpdate", "FunctionArn": f"{ARN}:live"}
+    assert (await world("GetRuntimeManagementConfig", FunctionName="f"))["UpdateRuntimeOn"] == "Auto"

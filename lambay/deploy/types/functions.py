@@ -37,6 +37,8 @@ _CONFIGURATION = (
     "TracingConfig",
     "VpcConfig",
 )
+# No version of a runtime is kept.
+_FREE = {"UpdateRuntimeOn": "Auto"}
 # What a property that was taken away goes back to.
 _DEFAULTS: dict[str, Any] = {
     "DeadLetterConfig": {"TargetArn": ""},
@@ -109,8 +111,8 @@ class Function(ResourceType):
                     FunctionName=name,
                     ReservedConcurrentExecutions=reserved,
                 )
-        if changed(before, properties, "RuntimeManagementConfig") and "RuntimeManagementConfig" in properties:
-            given = properties["RuntimeManagementConfig"]
+        if changed(before, properties, "RuntimeManagementConfig"):
+            given = properties.get("RuntimeManagementConfig") or _FREE
             await at.call("lambda", "PutRuntimeManagementConfig", FunctionName=name, **given)
         if changed(before, properties, "RecursiveLoop") and "RecursiveLoop" in properties:
             loop = properties["RecursiveLoop"]
@@ -127,6 +129,9 @@ class Function(ResourceType):
         given = {name: properties.get(name, _DEFAULTS.get(name)) for name in names}
         if before.get("KmsKeyArn") != properties.get("KmsKeyArn"):
             given["KMSKeyArn"] = properties.get("KmsKeyArn", "")
+        if "Runtime" in given and changed(before, properties, "RuntimeManagementConfig"):
+            # A runtime whose version is kept can't be exchanged; what is to be kept instead is put afterwards.
+            await at.call("lambda", "PutRuntimeManagementConfig", FunctionName=id, **_FREE)
         if given:
             await at.call("lambda", "UpdateFunctionConfiguration", FunctionName=id, **given)
             await self._settled(at, id)
