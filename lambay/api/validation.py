@@ -212,11 +212,9 @@ def _enum_text(shape: Shape) -> str:
 
 def _bound_text(shape: Shape, which: str, bound: float) -> str:
     what = "value" if shape.type in NUMBERS else "length"
-    return (
-        f"Member must have {what} {which} than or equal to {bound:g}"
-        if bound != int(bound)
-        else (f"Member must have {what} {which} than or equal to {int(bound)}")
-    )
+    # As Java prints a double, `1.0`, and an integer, `1`.
+    text = str(float(bound) if shape.type in ("double", "float") else int(bound))
+    return f"Member must have {what} {which} than or equal to {text}"
 
 
 def _shown(shape: Shape, value: Any) -> str:

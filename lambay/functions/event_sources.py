@@ -247,7 +247,10 @@ def _starting_position(input: dict[str, Any], source: Arn) -> Any:
         return ""
     position = input.get("StartingPosition")
     if not position:
-        raise invalid(f"StartingPosition is required for {_KINDS[source.service]} event source mappings.")
+        raise invalid(
+            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must "
+            "not be null."
+        )
     if position == "AT_TIMESTAMP":
         if source.service == "dynamodb":
             raise invalid(f"Unsupported starting position for arn type: {source}")

@@ -63,6 +63,23 @@ def test_the_text_is_lambdas() -> None:
         ),
         (
             "lambda",
+            "CreateAlias",
+            {
+                "FunctionName": "f",
+                "Name": "live",
+                "FunctionVersion": "1",
+                "RoutingConfig": {"AdditionalVersionWeights": {"2": 2.0}},
+            },
+            "ValidationException",
+            {
+                "'{2=2.0}' at 'routingConfig.additionalVersionWeights'": (
+                    "Map value must satisfy constraint: [Member must have value less than or equal to 1.0, "
+                    "Member must have value greater than or equal to 0.0, Member must not be null]"
+                )
+            },
+        ),
+        (
+            "lambda",
             "CreateFunction",
             {"FunctionName": "f"},
             "ValidationException",

@@ -265,7 +265,7 @@ async def test_a_tables_changes(server: Server, received: Received) -> None:
     ("input", "words"),
     [
         ({"EventSourceArn": f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/none"}, "Stream not found"),
-        ({"StartingPosition": ""}, "StartingPosition is required"),
+        ({"StartingPosition": ""}, "Value null at 'startingPosition'"),
         ({"ScalingConfig": {"MaximumConcurrency": 2}}, "Unsupported ScalingConfig parameter"),
         ({"TumblingWindowInSeconds": 5}, "Unsupported TumblingWindowInSeconds parameter"),
         (
