@@ -14,6 +14,7 @@ import asyncio
 import io
 import itertools
 import json
+import math
 import multiprocessing
 import multiprocessing.synchronize
 import random
@@ -27,6 +28,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,9 @@ from lambay.settings import Settings
 
 LINES_A_SECOND = 5000
 FUNCTIONS = 1000
+MONTH_DAYS = 30
+MONTH_METRICS = 20
+"""As many stand for five times as many: a month takes its time."""
 GROUP = "/bench"
 CALL = Call("bench", "000000000000", "us-east-1", Principal("root", "000000000000", "", "000000000000"))
 TRUST = {
@@ -99,6 +104,7 @@ def main() -> None:
             rows += invocations(Path(directory) / "server", options.seconds)
         rows += asyncio.run(queries(Path(directory), options.events))
         rows += asyncio.run(metrics(Path(directory)))
+        rows += asyncio.run(month(Path(directory)))
         rows += asyncio.run(minute())
     print(f"{'':52} {'Lambay':>16} {'beside':>16}")
     for name, own, beside in rows:
@@ -281,6 +287,74 @@ async def metrics(directory: Path) -> list[tuple[str, str, str]]:
         ("data put, in requests of 1,000", f"{a_second:,.0f}/s", "10,000/s wanted"),
         ("a metric by the hour over 14 days", f"{taken * 1000:.0f} ms", "50 ms wanted"),
     ]
+
+
+async def month(directory: Path) -> list[tuple[str, str, str]]:
+    """What a month of metrics takes on disk, of kinds as functions and file systems have them, and questions to it."""
+    clock = Clock(ahead=-MONTH_DAYS * 86_400.0)
+    path = directory / "month.db"
+    kept = Metrics(path, clock)
+    at = int(clock.time()) // 3600 * 3600
+    seed = random.Random(8)
+    largest = 0
+    for hour in range(24 * MONTH_DAYS):
+        busy = 1.2 + math.sin(hour / 24 * 2 * math.pi)
+        for minute in range(60):
+            await kept.put(
+                [
+                    Datum(
+                        Metric("1", "r", "Month", f"m{number}"), at + 60 * minute, _value(seed, number, busy)
+                    )
+                    for number in range(MONTH_METRICS)
+                ]
+            )
+        at += 3600
+        clock.advance(timedelta(hours=1))
+        await kept.store.sweep()
+        largest = max(largest, _size(path))
+    taken = {}
+    for statistic in ("Average", "p99"):
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            found = await kept.statistic(
+                "1", "r", "Month", "m0", {}, statistic, period=3600, start=at - 14 * 86_400, end=at
+            )
+            times.append(time.perf_counter() - began)
+            assert len(found) >= 14 * 24
+        taken[statistic] = statistics.median(times)
+    await kept.close()
+    of_100 = largest / MONTH_METRICS * 100
+    return [
+        ("100 metrics, a month by the minute, on disk", f"{of_100 / 1e6:.0f} MB", "100 MB wanted"),
+        *(
+            (f"{name} of durations by the hour over 14 days", f"{each * 1000:.0f} ms", "50 ms wanted")
+            for name, each in taken.items()
+        ),
+    ]
+
+
+def _size(database: Path) -> int:
+    """With its log."""
+    return sum(file.stat().st_size for file in database.parent.glob(f"{database.name}*"))
+
+
+def _value(seed: random.Random, number: int, busy: float) -> Point:
+    """A minute of one metric: of ten one has durations, one concurrency, two are shares, three counts, three gauges."""
+    count = max(1, int(seed.gauss(30 * busy, 5)))
+    match number % 10:
+        case 0:
+            return Point.of_values((seed.lognormvariate(3, 0.5), 1.0) for _ in range(count))
+        case 1:
+            return Point.of_values((float(seed.randint(1, 8)), 1.0) for _ in range(count))
+        case 2 | 3:
+            errors = sum(seed.random() < 0.01 for _ in range(count))
+            shares = ((0.0, float(count - errors)), (1.0, float(errors)))
+            return Point.of_values((value, times) for value, times in shares if times)
+        case 4 | 5 | 6:
+            return Point.of(1.0, float(count))
+        case _:
+            return Point.of(seed.gauss(1e9, 1e8) * busy)
 
 
 async def minute() -> list[tuple[str, str, str]]:

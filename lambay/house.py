@@ -154,6 +154,7 @@ class House:
             images=self.registry,
             tracer=self.traces,
         )
+        self.activity.allocates(self.functions.allocated_concurrency)
         self.publisher = Publisher(self.metrics, self.activity, self.fsd, self.file_systems, self.clock)
         actions = AlarmActions(self.neighbours, self.functions.deliver)
         self.alarms = Alarms(self.store, self.metrics, self.clock, actions, self.publisher.catch_up)

@@ -119,6 +119,10 @@ class Admission:
             known = self._unreserved[place] = self.account_limit - taken
         return known
 
+    def allocated(self, place: str) -> int:
+        """What functions have reserved or provisioned of a Region's concurrency."""
+        return self.account_limit - self.unreserved(place)
+
 
 def throttled(reason: str, message: str = "Rate Exceeded.") -> AWSError:
     return AWSError("TooManyRequestsException", message, Reason=reason, Type="User", retryAfterSeconds="1")

@@ -185,6 +185,10 @@ class Functions(
         """EventBridge has changed there: look for scheduled rules."""
         self._schedules.rules_changed(account, region)
 
+    def allocated_concurrency(self, place: tuple[str, str]) -> int:
+        """What functions of an account and Region have reserved or provisioned."""
+        return self._admission.allocated("/".join(place))
+
     def mounts_changed(self) -> None:
         """EFS or IAM has changed: mounts that stand get the permissions that they would get anew."""
         self._mounting.recheck()

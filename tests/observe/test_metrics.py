@@ -8,9 +8,11 @@ import random
 import sqlite3
 import statistics
 import threading
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -339,6 +341,62 @@ def test_a_normal_spread_keeps_its_percentiles() -> None:
         assert asked.of(point) == pytest.approx(quantiles[percent - 1], rel=0.03)
 
 
+async def test_percentiles_by_the_hour_are_those_of_all_values(metrics: Metrics, clock: Clock) -> None:
+    seed, load = random.Random(8), Metric(ACCOUNT, REGION, "App", "Load")
+    first = int(clock.time()) // 86_400 * 86_400 - 2 * 86_400
+    hours: dict[int, list[float]] = {}
+    data = []
+    for minute in range(24 * 60):
+        values = [seed.lognormvariate(3, 0.5) for _ in range(30)]
+        at = first + 60 * minute
+        hours.setdefault(at - at % 3600, []).extend(values)
+        data.append(Datum(load, at, Point.of_values((value, 1.0) for value in values)))
+    await metrics.put(data)
+    await metrics.store.sweep()
+
+    for name, percent in (("p50", 50), ("p99", 99)):
+        found = await metrics.statistic(
+            ACCOUNT, REGION, "App", "Load", {}, name, period=3600, start=first, end=first + 86_400
+        )
+        exact = [statistics.quantiles(values, n=100)[percent - 1] for values in hours.values()]
+        assert [at for at, _ in found] == list(hours)
+        assert [value for _, value in found] == pytest.approx(exact, rel=0.1)
+
+    def amid_an_hour(connection: sqlite3.Connection) -> dict[int, Point]:
+        return periods(connection, load, first + 60, first + 86_400, 3600)
+
+    moved = await metrics.store.read(amid_an_hour)
+    assert [point.count for point in moved.values()] == [1800] * 23 + [1770]
+
+
+def test_an_hour_of_a_chunk_is_its_minutes_together() -> None:
+    seed = random.Random(8)
+    points = {
+        60 * minute: Point.of_values((seed.lognormvariate(3, 1), 1.0) for _ in range(30))
+        for minute in range(180)
+    }
+    packed = chunks.pack(points, 0, 60)
+    minutes = dict(chunks.unpack(packed, 0, 60))
+    for at, hour in chunks.hours(packed, 0) or ():
+        together = minutes[at]
+        for minute in range(1, 60):
+            together.merge(minutes[at + 60 * minute], 100_000)
+        assert hour.count == together.count == 1800
+        for percent in (1, 50, 90, 99):
+            asked = parse(f"p{percent}")
+            assert asked is not None
+            assert asked.of(hour) == pytest.approx(asked.of(together), rel=0.04)
+
+
+def test_a_chunk_without_hours_is_read() -> None:
+    """As they were written before there were any."""
+    packed = chunks.pack({60: Point.of_values([(1.0, 2.0), (3.0, 1.0)])}, 0, 60)
+    earlier = zlib.compress(msgspec.msgpack.encode(msgspec.msgpack.decode(zlib.decompress(packed))[:6]))
+
+    assert chunks.hours(earlier, 0) is None
+    assert dict(chunks.unpack(earlier, 0, 60)) == dict(chunks.unpack(packed, 0, 60))
+
+
 @given(
     st.dictionaries(
         st.integers(0, 359).map(lambda place: 60 * place),
@@ -364,3 +422,7 @@ def test_a_chunk_gives_back_what_was_packed(given: dict[int, list[float]]) -> No
         assert sum(again[at].values.values()) == point.count
         if len(point.values) <= 8:
             assert again[at].values == point.values
+    together = chunks.hours(packed, 0)
+    if together is not None:
+        assert sum(point.count for _, point in together) == sum(point.count for point in points.values())
+        assert min(point.minimum for _, point in together) == min(map(min, given.values()))

@@ -225,6 +225,29 @@ async def test_concurrency_is_the_most_at_once(
     assert await most("UnreservedConcurrentExecutions") == 3
 
 
+async def test_claimed_concurrency_is_what_is_shared_and_used_and_what_is_allocated(
+    activity: FunctionActivity, publisher: Publisher, metrics: Metrics
+) -> None:
+    activity.allocates({(ACCOUNT, REGION): 7, (ACCOUNT, "eu-north-1"): 2}.__getitem__)
+    for _ in range(3):
+        activity.began(Named(), unreserved=True)
+    activity.began(Named(region="eu-north-1"), unreserved=False)
+    await publisher.publish()
+
+    assert await value(metrics, "AWS/Lambda", "ClaimedAccountConcurrency", "Maximum") == 10
+    (elsewhere,) = await metrics.statistic(
+        ACCOUNT,
+        "eu-north-1",
+        "AWS/Lambda",
+        "ClaimedAccountConcurrency",
+        {},
+        "Maximum",
+        start=0,
+        end=4_000_000_000,
+    )
+    assert elsewhere[1] == 2
+
+
 async def test_asynchronous_events(
     activity: FunctionActivity, publisher: Publisher, metrics: Metrics
 ) -> None:

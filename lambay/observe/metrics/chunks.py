@@ -13,10 +13,30 @@ from lambay.observe.metrics.points import Point, restored, rounded, stored
 SPANS = {1: 900, 60: 21_600, 300: 86_400, 3600: 1_296_000}
 """Seconds that a chunk covers, by resolution: 360 to 900 points."""
 
+HOUR = 3600
+_BY_THE_HOUR = 60
+
 _FEW_VALUES = 8
 _MOST_VALUES = 24
+_MOST_VALUES_OF_AN_HOUR = 256
 
-_Columns = tuple[bytes, bytes, bytes, bytes, bytes, list[bytes | None] | None]
+_Hour = tuple[int, float, float, float, float, bytes | None]
+"""Second from the chunk's start, count, sum, minimum, maximum, distribution."""
+
+
+class _Columns(msgspec.Struct, array_like=True, frozen=True):
+    """A column each, an item for each point; `lows`, `highs` and `distributions` are left out where points have one
+    value each. `hours` are the same points together: percentiles by the hour would else be made of thousands."""
+
+    places: bytes
+    counts: bytes
+    sums: bytes
+    lows: bytes
+    highs: bytes
+    distributions: list[bytes | None] | None
+    hours: list[_Hour] | None = None
+
+
 _decode = msgspec.msgpack.Decoder(_Columns).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -33,8 +53,43 @@ def pack(points: Mapping[int, Point], start: int, resolution: int) -> bytes:
     lows = b"" if single else array("d", (point.minimum for point in chosen)).tobytes()
     highs = b"" if single else array("d", (point.maximum for point in chosen)).tobytes()
     distributions = None if single else [_packed(point) for point in chosen]
-    columns = (places.tobytes(), counts.tobytes(), sums.tobytes(), lows, highs, distributions)
+    by_the_hour = None if single or resolution != _BY_THE_HOUR else _hours(points, start)
+    columns = _Columns(
+        places.tobytes(), counts.tobytes(), sums.tobytes(), lows, highs, distributions, by_the_hour
+    )
     return zlib.compress(_encode(columns), 6)
+
+
+def _hours(points: Mapping[int, Point], start: int) -> list[_Hour]:
+    merged: dict[int, Point] = {}
+    for at, point in points.items():
+        # Values on the same places as those of the minutes: the hour has few more.
+        fewer = point.copy()
+        if fewer.values is not None and len(fewer.values) > _FEW_VALUES:
+            fewer.values = rounded(fewer.values, _MOST_VALUES)
+        hour = (at - start) // HOUR * HOUR
+        if hour in merged:
+            merged[hour].merge(fewer, _MOST_VALUES * HOUR)
+        else:
+            merged[hour] = fewer
+    for point in merged.values():
+        if point.values is not None and len(point.values) > _MOST_VALUES_OF_AN_HOUR:
+            point.values = rounded(point.values, _MOST_VALUES_OF_AN_HOUR)
+    return [
+        (hour, point.count, point.sum, point.minimum, point.maximum, stored(point))
+        for hour, point in sorted(merged.items())
+    ]
+
+
+def hours(blob: bytes, start: int) -> list[tuple[int, Point]] | None:
+    """The points of each hour together, with the hour's first second; None where the chunk does not have them."""
+    found = _decode(zlib.decompress(blob)).hours
+    if found is None:
+        return None
+    return [
+        (start + hour, restored(count, total, low, high, distribution))
+        for hour, count, total, low, high, distribution in found
+    ]
 
 
 def _packed(point: Point) -> bytes | None:
@@ -48,10 +103,10 @@ def _packed(point: Point) -> bytes | None:
 def plain(blob: bytes, start: int, resolution: int) -> Iterator[tuple[int, float, float, float, float]]:
     """The points without their distributions: second, count, sum, minimum, maximum, in order."""
     columns = _decode(zlib.decompress(blob))
-    places = array("H", columns[0])
-    counts, sums = array("d", columns[1]), array("d", columns[2])
-    if columns[3]:
-        lows, highs = array("d", columns[3]), array("d", columns[4])
+    places = array("H", columns.places)
+    counts, sums = array("d", columns.counts), array("d", columns.sums)
+    if columns.lows:
+        lows, highs = array("d", columns.lows), array("d", columns.highs)
     else:
         lows = highs = array("d", (total / count for total, count in zip(sums, counts, strict=True)))
     times = [start + place * resolution for place in places]
@@ -61,13 +116,13 @@ def plain(blob: bytes, start: int, resolution: int) -> Iterator[tuple[int, float
 def unpack(blob: bytes, start: int, resolution: int) -> Iterator[tuple[int, Point]]:
     """The points with their seconds, in order."""
     columns = _decode(zlib.decompress(blob))
-    places = array("H", columns[0])
-    counts, sums = array("d", columns[1]), array("d", columns[2])
-    if columns[3]:
-        lows, highs = array("d", columns[3]), array("d", columns[4])
+    places = array("H", columns.places)
+    counts, sums = array("d", columns.counts), array("d", columns.sums)
+    if columns.lows:
+        lows, highs = array("d", columns.lows), array("d", columns.highs)
     else:
         lows = highs = array("d", (total / count for total, count in zip(sums, counts, strict=True)))
-    distributions = columns[5] or [None] * len(places)
+    distributions = columns.distributions or [None] * len(places)
     for place, count, total, low, high, distribution in zip(
         places, counts, sums, lows, highs, distributions, strict=True
     ):

@@ -220,8 +220,17 @@ def read_plain(
 def read(
     connection: sqlite3.Connection, series: int, start: int, end: int, coarsest: int
 ) -> Iterator[tuple[int, Point]]:
-    """Points from `start` until before `end`, none coarser than `coarsest` seconds; several may have one time."""
+    """Points from `start` until before `end`, none coarser than `coarsest` seconds; several may have one time.
+
+    Those that belong to one period of `coarsest` seconds from `start` on may come together.
+    """
+    whole_hours = start % chunks.HOUR == coarsest % chunks.HOUR == 0
     for resolution, begin, body in _chunks(connection, series, start, end, coarsest):
+        inside = start <= begin and begin + chunks.SPANS[resolution] <= end
+        together = chunks.hours(body, begin) if whole_hours and inside else None
+        if together is not None:
+            yield from together
+            continue
         for at, point in chunks.unpack(body, begin, resolution):
             if start <= at < end:
                 yield at, point

@@ -7,7 +7,7 @@ it is a few additions; everything else waits until a minute is over.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 
@@ -31,6 +31,8 @@ Measured = tuple[str, str, Point]
 """A metric's name, its unit and the minute's values."""
 
 FunctionKey = tuple[str, str, str]
+Allocated = Callable[[Place], int]
+"""How much of a Region's concurrency functions have reserved or provisioned."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,11 @@ class FunctionActivity:
         self._busy_unreserved: Counter[Place] = Counter()
         self._busy_provisioned: Counter[tuple[str, ...]] = Counter()
         self.totals: dict[FunctionKey, Totals] = {}
+        self._allocated: Allocated = _nothing
+
+    def allocates(self, allocated: Allocated) -> None:
+        """Have `allocated` tell what is reserved or provisioned."""
+        self._allocated = allocated
 
     def began(self, name: NamedFunction, *, unreserved: bool) -> None:
         key = (name.account, name.region, name.name)
@@ -160,7 +167,7 @@ class FunctionActivity:
         a thousand functions take a while. They are forgotten here at once."""
         due = sorted(minute for minute in self._minutes if before is None or minute < before)
         taken = [(number * 60, self._minutes.pop(number)) for number in due]
-        return chain.from_iterable(_data(at, minute) for at, minute in taken)
+        return chain.from_iterable(_data(at, minute, self._allocated) for at, minute in taken)
 
     def forget(self) -> None:
         """Forget everything that was counted; what runs goes on."""
@@ -191,7 +198,11 @@ class FunctionActivity:
         return found
 
 
-def _data(at: int, minute: Minute) -> Iterator[list[Datum]]:
+def _nothing(place: Place) -> int:
+    return 0
+
+
+def _data(at: int, minute: Minute, allocated: Allocated) -> Iterator[list[Datum]]:
     functions: defaultdict[FunctionKey, list[tuple[Key, Cell]]] = defaultdict(list)
     places: defaultdict[Place, list[Cell]] = defaultdict(list)
     for key, cell in minute.cells.items():
@@ -219,6 +230,11 @@ def _data(at: int, minute: Minute) -> Iterator[list[Datum]]:
         for place, counts in running.items():
             point = Point.of_values((float(value), float(count)) for value, count in counts.items())
             yield list(_told(at, place, (), [(metric_name, "Count", point)]))
+    for place in minute.account_running:
+        # Developer Guide, "Monitoring concurrency": what on-demand invocations cannot have.
+        shared, taken = minute.unreserved.get(place) or {0: 1}, allocated(place)
+        claimed = Point.of_values((float(value + taken), float(count)) for value, count in shared.items())
+        yield list(_told(at, place, (), [("ClaimedAccountConcurrency", "Count", claimed)]))
 
 
 def _of_function(at: int, function: FunctionKey, cells: Sequence[tuple[Key, Cell]]) -> Iterator[Datum]:
