@@ -14,8 +14,9 @@ import msgspec
 
 from lambay.aws import Arn, AWSError, Neighbours
 from lambay.clock import Clock
+from lambay.functions.destinations import lacking
 from lambay.functions.names import FunctionName
-from lambay.functions.ports import Activity, Uncounted
+from lambay.functions.ports import Access, Activity, Uncounted
 from lambay.functions.records import LATEST, EventInvoke
 from lambay.functions.rendering import iso_timestamp
 from lambay.functions.resources import Resources
@@ -51,12 +52,14 @@ class Delivery:
         resources: Resources,
         neighbours: Neighbours,
         clock: Clock,
+        access: Access,
         activity: Activity | None = None,
     ) -> None:
         self._activity = activity or Uncounted()
         self._resources = resources
         self._neighbours = neighbours
         self._clock = clock
+        self._access = access
 
     def request_id(self) -> str:
         """For an invocation that nobody's request began."""
@@ -72,18 +75,32 @@ class Delivery:
             targets.append((version.configuration.dead_letter_arn, None))
         return targets
 
+    async def permitted(self, ended: Ended, target: str, record: Any) -> bool:
+        """Whether the function's role may send there, as it is now; what may not is not delivered, and logged."""
+        version = self._resources.versions.get(f"{ended.name.key}/{ended.version or LATEST}")
+        role = "" if version is None else version.configuration.role
+        reason = role and await lacking(self._access, role, Arn.parse(target), ended.name.region)
+        if reason:
+            self._undelivered(ended, target, record, reason)
+        return not reason
+
+    def _undelivered(self, ended: Ended, target: str, record: Any, reason: object) -> None:
+        self._activity.undelivered(ended.name, dead_letter=record is None)
+        _log.error(
+            "event %s of %s: %s refused its result: %s", ended.request_id, ended.name.arn, target, reason
+        )
+
     async def send(self, ended: Ended, target: str, record: Any) -> None:
         """Give the record, or the event itself where it is None, to a queue, topic, event bus or bucket."""
+        if not await self.permitted(ended, target, record):
+            return
         try:
             arn = Arn.parse(target)
             body = ended.event.decode() if record is None else msgspec.json.encode(record).decode()
             attributes = _dead_letter_attributes(ended) if record is None else {}
             await self._send(arn, body, attributes, ended)
         except (AWSError, ValueError) as error:
-            self._activity.undelivered(ended.name, dead_letter=record is None)
-            _log.error(
-                "event %s of %s: %s refused its result: %s", ended.request_id, ended.name.arn, target, error
-            )
+            self._undelivered(ended, target, record, error)
 
     async def _send(self, arn: Arn, body: str, attributes: dict[str, Any], ended: Ended) -> None:
         async def call(operation: str, input: dict[str, Any]) -> dict[str, Any]:

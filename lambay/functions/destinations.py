@@ -10,8 +10,7 @@ from typing import Any
 
 from lambay.aws import Arn, AWSError, Neighbours
 from lambay.functions.errors import invalid
-from lambay.functions.event_queue import function_of
-from lambay.functions.names import FunctionName
+from lambay.functions.names import FunctionName, function_of
 from lambay.functions.ports import Access
 from lambay.functions.records import LATEST
 from lambay.functions.resources import Resources
@@ -24,6 +23,12 @@ _ACTIONS = {
     "lambda": "InvokeFunction",
     "s3": "PutObject",
 }
+
+
+async def lacking(access: Access, role: str, target: Arn, region: str) -> str:
+    """Why the role may not send there, empty where it may."""
+    resource = f"{target}/*" if target.service == "s3" else str(target)
+    return await access.lacking(role, f"{target.service}:{_ACTIONS[target.service]}", resource, region=region)
 
 
 class Destinations:
@@ -39,11 +44,9 @@ class Destinations:
         arn = Arn.parse(target)
         if not await self._there(name, arn):
             raise invalid(f"The destination ARN {target} is invalid.")
-        operation = _ACTIONS[arn.service]
-        resource = f"{target}/*" if arn.service == "s3" else target
-        if await self._access.lacking(role, f"{arn.service}:{operation}", resource, region=name.region):
+        if await lacking(self._access, role, arn, name.region):
             raise invalid(
-                f"The function's execution role does not have permissions to call {operation} on {target}"
+                f"The function's execution role does not have permissions to call {_ACTIONS[arn.service]} on {target}"
             )
 
     async def _there(self, name: FunctionName, arn: Arn) -> bool:

@@ -22,7 +22,7 @@ from lambay.clock import Clock
 from lambay.functions import lineage
 from lambay.functions.delivery import Delivery, Ended
 from lambay.functions.invoking import Invoker
-from lambay.functions.names import FunctionName
+from lambay.functions.names import FunctionName, function_of
 from lambay.functions.ports import Activity, Uncounted
 from lambay.functions.records import LATEST, EventInvoke
 from lambay.functions.resources import Resources
@@ -324,6 +324,8 @@ class EventQueue:
         )
         for target, record in self._delivery.destinations(ended, settings):
             if target.split(":")[2] == "lambda":
+                if not await self._delivery.permitted(ended, target, record):
+                    continue
                 name = function_of(target)
                 await self.enqueue(
                     name,
@@ -344,12 +346,6 @@ class EventQueue:
 def _told(server: asyncio.Task[None]) -> None:
     if not server.cancelled() and (error := server.exception()) is not None:
         _log.critical("the event queue ended", exc_info=error)
-
-
-def function_of(arn: str) -> FunctionName:
-    """The function that a function's ARN names, qualified or not."""
-    parts = arn.split(":")
-    return FunctionName(parts[4], parts[3], parts[6], parts[7] if len(parts) > 7 else None)
 
 
 def _maximum_age(settings: EventInvoke | None) -> int:

@@ -52,6 +52,12 @@ class FunctionName:
         return self.arn if self.qualifier is None else self.qualified(self.qualifier)
 
 
+def function_of(arn: str) -> FunctionName:
+    """The function that a function's ARN names, qualified or not."""
+    parts = arn.split(":")
+    return FunctionName(parts[4], parts[3], parts[6], parts[7] if len(parts) > 7 else None)
+
+
 def parse(text: str, call: Call, qualifier: str | None = None) -> FunctionName:
     """The function that `text` names for this caller, `qualifier` being the call's own parameter.
 

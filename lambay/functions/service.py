@@ -107,7 +107,7 @@ class Functions(
             activity,
             tracer,
         )
-        delivery = Delivery(resources, neighbours, clock, activity)
+        delivery = Delivery(resources, neighbours, clock, access, activity)
         queue = EventQueue(settings.data_dir / "events.db", resources, invoker, delivery, clock, activity)
         endpoint = settings.url
         room = Room(

@@ -7,8 +7,8 @@ import uuid
 
 import msgspec
 
-from lambay.functions.event_queue import function_of
 from lambay.functions.invoke import ASYNCHRONOUS_LIMIT
+from lambay.functions.names import function_of
 from lambay.functions.permissions import PermissionOperations
 from lambay.functions.ports import Trigger
 

@@ -319,6 +319,28 @@ async def test_results_go_to_their_destinations(world: World) -> None:
     assert record["responseContext"]["functionError"] == "Unhandled"
 
 
+@pytest.mark.parametrize("kind", ["lambda", "sqs"])
+async def test_a_result_goes_nowhere_once_the_role_lost_its_right(
+    world: World, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    await world.create()
+    await world.create("next")
+    target, action = {
+        "lambda": (f"{ARN[:-1]}next", "lambda:InvokeFunction"),
+        "sqs": (f"arn:aws:sqs:{REGION}:{ACCOUNT}:results", "sqs:SendMessage"),
+    }[kind]
+    destination = {"OnSuccess": {"Destination": target}}
+    await world("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=destination)
+
+    world.access.missing_rights.add(action)
+    await world("Invoke", FunctionName="f", InvocationType="Event", Payload=b"2")
+    await world.until(lambda: f"{target} refused its result" in caplog.text)
+
+    assert f"lacks {action}" in caplog.text
+    assert [spec.function_name for spec, _ in world.fleet.runs] == ["f"]
+    assert world.neighbours.sent("SendMessage") == []
+
+
 async def test_a_runtime_version_is_kept_and_let_go(world: World) -> None:
     await world.create()
     shown = await world("GetRuntimeManagementConfig", FunctionName="f")
