@@ -199,6 +199,7 @@ ROWS: list[tuple[str, list[dict[str, str]]]] = [
     ("fields jsonParse(@message) as j | fields j.user.name as u | display u | sort @timestamp | limit 1",
      [{"u": "u0"}]),
     ("filter nosuch = 1 | stats count(*) as n", [{"n": "0"}]),
+    ("where duration_ms > 100 | where @logStream = 's1' | stats count(*) as n", [{"n": "6"}]),
     ("# a comment\nstats count(*) as n # another\n", [{"n": "12"}]),
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ start: command ("|" command)*
 
 ?command: "fields"i columns -> fields
     | "display"i columns -> display
-    | "filter"i either -> filter
+    | ("filter"i | "where"i) either -> filter
     | "stats"i columns ["by"i columns] -> stats
     | "sort"i order ("," order)* -> sort
     | "order"i "by"i order ("," order)* -> sort
@@ -72,7 +72,7 @@ NAME: /[@A-Za-z_$][\w@$]*(?:\.[\w@$]+|\[\d+\])*/
 """
 
 _COMMANDS = frozenset(
-    ("fields", "display", "filter", "stats", "sort", "order", "limit", "head", "dedup", "parse")
+    ("fields", "display", "filter", "where", "stats", "sort", "order", "limit", "head", "dedup", "parse")
 )
 _ABSENT = frozenset(
     ("unmask", "pattern", "diff", "anomaly", "join", "subquery", "lookup", "unnest", "source", "filterindex")
@@ -364,7 +364,7 @@ def read(text: str) -> tuple[Command, ...]:
         raise InvalidQuery(f"the command {first[1]} is not supported")
     if first is None or first[1].lower() not in _COMMANDS:
         raise InvalidQuery(
-            f"a query begins with a command ({', '.join(sorted(_COMMANDS - {'order', 'head'}))}), not with "
+            f"a query begins with a command ({', '.join(sorted(_COMMANDS - {'order', 'head', 'where'}))}), not with "
             f"{bare.strip()[:20]!r}"
         )
     try:
