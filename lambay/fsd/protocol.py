@@ -80,11 +80,20 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     permissions: Permissions = Permissions()
 
 
+class NfsPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients that connect from `network` (ADDRESS/BITS) may do; in the smallest that they are in this holds."""
+
+    network: str
+    permissions: Permissions = Permissions()
+    secure_permissions: Permissions | None = None
+
+
 class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
     """Something that NFS clients can mount, as `/EXPORT` or as the root of a listener of its own.
 
     `posix` replaces the identity of every request; `anonymous` is who requests without one act as.
-    `secure_permissions` are those of clients over TLS, where they differ. File handles are bound to `export`.
+    `secure_permissions` are those of clients over TLS, where they differ; `places` are for clients in those networks,
+    instead of both. File handles are bound to `export`.
     Without `listed` only connections whose root it is reach it.
     """
 
@@ -96,6 +105,7 @@ class NfsExport(msgspec.Struct, frozen=True, kw_only=True):
     anonymous: Identity = Identity(65534, 65534)
     permissions: Permissions = Permissions()
     secure_permissions: Permissions | None = None
+    places: tuple[NfsPlace, ...] = ()
     listed: bool = True
 
 

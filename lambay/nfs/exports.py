@@ -15,8 +15,9 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from lambay.fsd import Create, FsdError, NfsExport, NfsTls, PosixIdentity
+from lambay.fsd import Create, FsdError, NfsExport, NfsPlace, NfsTls, Permissions, PosixIdentity
 from lambay.mount_source import MountSource
+from lambay.nfs.places import Address, places
 from lambay.nfs.policies import ANONYMOUS, Deciding, permissions
 from lambay.nfs.visits import Visits
 
@@ -214,8 +215,15 @@ class Exports:
 
     async def _export(self, source: MountSource, vpc: str) -> NfsExport:
         """As it is offered outside, or for the mount targets in a VPC."""
-        keys = {"aws:SourceVpc": vpc or None}
         create, posix = source.create, source.posix
+        where = [
+            NfsPlace(
+                network=str(network),
+                permissions=await self._permissions(source, vpc, address, secure=False),
+                secure_permissions=await self._permissions(source, vpc, address, secure=True),
+            )
+            for network, address in places(source.file_system_policy)
+        ]
         return NfsExport(
             export=_inside(source.file_system, vpc) if vpc else source.access_point or source.file_system,
             listed=not vpc,
@@ -223,9 +231,17 @@ class Exports:
             root=source.root,
             create=None if create is None else Create(create.uid, create.gid, create.mode),
             posix=None if posix is None else PosixIdentity(posix.uid, posix.gid, posix.gids),
-            permissions=await permissions(self._deciding, ANONYMOUS, source, keys, secure=False),
-            secure_permissions=await permissions(self._deciding, ANONYMOUS, source, keys, secure=True),
+            permissions=await self._permissions(source, vpc, None, secure=False),
+            secure_permissions=await self._permissions(source, vpc, None, secure=True),
+            places=tuple(where),
         )
+
+    async def _permissions(
+        self, source: MountSource, vpc: str, address: Address | None, *, secure: bool
+    ) -> Permissions:
+        """Of a client without a name, at that address."""
+        keys = {"aws:SourceVpc": vpc or None, "aws:SourceIp": None if address is None else str(address)}
+        return await permissions(self._deciding, ANONYMOUS, source, keys, secure=secure)
 
 
 def _inside(file_system: str, vpc: str) -> str:

@@ -101,6 +101,38 @@ def test_file_systems_and_access_points_come_and_go_and_policies_decide(lambay: 
     eventually(lambda: client.status(root, wire.lookup(file_system)), wire.NOENT)
 
 
+def test_a_policy_can_name_the_addresses_of_clients_without_tls(lambay: Any) -> None:
+    efs = lambay.boto("efs")
+    file_system = efs.create_file_system(CreationToken="addresses")["FileSystemId"]
+    available(efs, file_system)
+
+    def policy(*statements: dict[str, Any]) -> None:
+        everything = {"Principal": {"AWS": "*"}, "Action": "elasticfilesystem:Client*"}
+        document = {"Version": "2012-10-17", "Statement": [everything | each for each in statements]}
+        efs.put_file_system_policy(FileSystemId=file_system, Policy=json.dumps(document))
+
+    def allow(addresses: str) -> dict[str, Any]:
+        return {"Effect": "Allow", "Condition": {"IpAddress": {"aws:SourceIp": addresses}}}
+
+    near, far = (
+        Client(Connection(port(lambay), User(0, 0), source=source)) for source in ("127.0.0.1", "127.0.0.9")
+    )
+
+    def sees(client: Client) -> int:
+        return client.status(u32(wire.PUTROOTFH), wire.lookup(file_system), u32(wire.GETFH))
+
+    policy(allow("192.0.2.0/24"))
+    for client in (near, far):
+        eventually(lambda client=client: sees(client), wire.ACCES)  # type: ignore[misc]
+    policy(allow("127.0.0.0/8"))
+    for client in (near, far):
+        eventually(lambda client=client: sees(client), wire.OK)  # type: ignore[misc]
+    others = {"NotIpAddress": {"aws:SourceIp": "127.0.0.1"}}
+    policy(allow("127.0.0.0/8"), {"Effect": "Deny", "Condition": others})
+    eventually(lambda: sees(far), wire.ACCES)
+    assert sees(near) == wire.OK
+
+
 def test_the_command_to_mount_by_nfs(lambay: Any) -> None:
     said = lambay.cli("fs", "mount", "--nfs", "fs-0123456789abcdef0:/models", "/mnt/shared").stdout
     assert said == (

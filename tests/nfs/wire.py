@@ -175,8 +175,11 @@ class User:
 class Connection:
     """One TCP connection."""
 
-    def __init__(self, port: int, user: User | None = None, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), DEADLINE)
+    def __init__(
+        self, port: int, user: User | None = None, host: str = "127.0.0.1", source: str | None = None
+    ) -> None:
+        own = None if source is None else (source, 0)
+        self.socket = socket.create_connection((host, port), DEADLINE, own)
         self.user = user or User()
         self._xids = itertools.count(int.from_bytes(os.urandom(3)))
 

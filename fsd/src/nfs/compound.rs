@@ -390,7 +390,9 @@ impl Compound<'_> {
     /// What this client may do, whatever POSIX says.
     pub fn permissions(&self, export: &Export) -> Permissions {
         let own = self.connection.visit().and_then(Visit::permissions);
-        own.unwrap_or_else(|| export.permissions(self.connection.is_secure()))
+        own.unwrap_or_else(|| {
+            export.permissions(self.connection.peer(), self.connection.is_secure())
+        })
     }
 
     pub fn identity(&self, export: &Export) -> Identity {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -74,6 +74,7 @@ struct Interest {
 pub struct Connection {
     pub token: u64,
     stream: TcpStream,
+    peer: Option<IpAddr>,
     root: Root,
     input: Mutex<Records>,
     output: Mutex<Output>,
@@ -133,8 +134,10 @@ enum Unsealed {
 impl Connection {
     /// `stream` does not block. `offered`: for clients that begin with TLS, or ask for it.
     pub fn new(token: u64, stream: TcpStream, root: Root, offered: Option<Tls>) -> Connection {
+        let peer = stream.peer_addr().ok();
         Connection {
             token,
+            peer: peer.map(|peer| peer.ip().to_canonical()),
             stream,
             root,
             input: Mutex::default(),
@@ -174,12 +177,9 @@ impl Connection {
     }
 
     /// The client's address.
-    pub fn peer(&self) -> String {
-        let peer = self.stream.peer_addr();
-        peer.map_or_else(
-            |_| String::new(),
-            |peer| peer.ip().to_canonical().to_string(),
-        )
+    /// The client's address.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
     }
 
     // ---- who it is

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 
 use super::door::Door;
-use super::export::{Granted, Terms};
+use super::export::{Granted, Grants, Terms};
+use super::place::Network;
 use super::recovery::Recovery;
 use super::tls::{self, Tls};
 use super::visit::{Answer, Line};
@@ -42,9 +43,47 @@ pub struct Offer {
     pub permissions: Permissions,
     /// Of clients whose connection is encrypted; the same unless told otherwise.
     pub secure_permissions: Option<Permissions>,
+    /// Of clients that connect from there, instead.
+    #[serde(default)]
+    pub places: Vec<Place>,
     /// Below the pseudo-root; otherwise for sockets of its own alone.
     #[serde(default = "listed")]
     pub listed: bool,
+}
+
+/// What clients in a network may do.
+#[derive(Debug, Deserialize)]
+pub struct Place {
+    /// Such as `192.0.2.0/24`; in the smallest that contains a client this holds.
+    pub network: String,
+    #[serde(default)]
+    pub permissions: Permissions,
+    pub secure_permissions: Option<Permissions>,
+}
+
+fn granted(plain: Permissions, secure: Option<Permissions>) -> Granted {
+    Granted {
+        plain,
+        secure: secure.unwrap_or(plain),
+    }
+}
+
+impl Offer {
+    fn grants(&self) -> Result<Grants, Complaint> {
+        let places = self.places.iter().map(|place| {
+            let network = Network::parse(&place.network)
+                .ok_or_else(|| format!("places: network {:?} is no ADDRESS/BITS", place.network))?;
+            Ok((
+                network,
+                granted(place.permissions, place.secure_permissions),
+            ))
+        });
+        let places = places.collect::<Result<_, Complaint>>()?;
+        Ok(Grants::new(
+            granted(self.permissions, self.secure_permissions),
+            places,
+        ))
+    }
 }
 
 fn listed() -> bool {
@@ -187,6 +226,7 @@ impl Doorway {
         if !plain || matches!(name.as_str(), "." | "..") {
             return Err(format!("export: {name:?} is no name of a directory"));
         }
+        let permissions = request.grants()?;
         let door = self.opened(&request.state, later, descriptors)?;
         let nobody = || Posix {
             uid: crate::identity::NOBODY,
@@ -200,10 +240,7 @@ impl Doorway {
             create: request.create,
             posix: request.posix.as_ref().map(User::posix),
             anonymous: request.anonymous.as_ref().map_or_else(nobody, User::posix),
-            permissions: Granted {
-                plain: request.permissions,
-                secure: request.secure_permissions.unwrap_or(request.permissions),
-            },
+            permissions,
             listed: request.listed,
         });
         Ok(json!({}))

@@ -353,7 +353,10 @@ impl Door {
         let question = Line::Question {
             visit: connection.token,
             export: export.map(|export| export.name.clone()),
-            peer: connection.peer(),
+            peer: connection
+                .peer()
+                .map(|peer| peer.to_string())
+                .unwrap_or_default(),
             certificate: hexadecimal(certificate),
         };
         if gone || !self.asker.say(question) {

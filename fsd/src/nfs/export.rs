@@ -1,10 +1,12 @@
 //! What can be mounted: a file system's root, or an access point's with its identity.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::place::Network;
 use super::rpc::Credentials;
 use super::status::Status;
 use crate::identity::{Identity, Posix, NOBODY};
@@ -34,7 +36,7 @@ pub struct Terms {
     pub posix: Option<Posix>,
     /// Who requests without an identity act as.
     pub anonymous: Posix,
-    pub permissions: Granted,
+    pub permissions: Grants,
     /// In the directory of all exports; otherwise only connections of its own reach it.
     pub listed: bool,
 }
@@ -47,6 +49,41 @@ pub struct Granted {
     pub secure: Permissions,
 }
 
+impl Granted {
+    fn over(self, secure: bool) -> Permissions {
+        if secure {
+            self.secure
+        } else {
+            self.plain
+        }
+    }
+}
+
+/// What clients may do, by how and from where they are connected.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    everywhere: Granted,
+    /// Smaller networks before those around them.
+    places: Vec<(Network, Granted)>,
+}
+
+impl Grants {
+    /// In a network, and in the smallest where it is in several, what is said of it holds alone.
+    pub fn new(everywhere: Granted, mut places: Vec<(Network, Granted)>) -> Grants {
+        places.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix()));
+        Grants { everywhere, places }
+    }
+
+    fn at(&self, peer: Option<IpAddr>) -> Granted {
+        let of = |peer| {
+            let mut places = self.places.iter();
+            places.find(|(network, _)| network.contains(peer))
+        };
+        peer.and_then(of)
+            .map_or(self.everywhere, |(_, granted)| *granted)
+    }
+}
+
 #[derive(Debug)]
 pub struct Export {
     pub name: String,
@@ -56,7 +93,7 @@ pub struct Export {
     create: Option<CreationInfo>,
     posix: Option<Posix>,
     anonymous: Posix,
-    permissions: RwLock<Granted>,
+    permissions: RwLock<Grants>,
     pub listed: bool,
     /// The root directory, once somebody came; with an interest.
     root: Mutex<Option<Arc<Inode>>>,
@@ -112,23 +149,20 @@ impl Export {
             && self.listed == terms.listed
     }
 
-    pub fn permit(&self, permissions: Granted) {
+    pub fn permit(&self, permissions: Grants) {
         *self
             .permissions
             .write()
             .unwrap_or_else(PoisonError::into_inner) = permissions;
     }
 
-    pub fn permissions(&self, secure: bool) -> Permissions {
-        let granted = *self
+    /// Of a client at `peer`.
+    pub fn permissions(&self, peer: Option<IpAddr>, secure: bool) -> Permissions {
+        let grants = self
             .permissions
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if secure {
-            granted.secure
-        } else {
-            granted.plain
-        }
+        grants.at(peer).over(secure)
     }
 
     /// Whom a request with these credentials acts as.

@@ -19,6 +19,7 @@ mod locking;
 mod namespace;
 mod opening;
 mod operation;
+mod place;
 mod recovery;
 mod rpc;
 mod sessions;
