@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import tempfile
 import time
 import zipfile
@@ -18,17 +19,26 @@ import pytest
 
 from tests.e2e.arrange import PATIENCE, Deployer, Lambay, bundle
 from tests.nfs import wire
+from tests.nfs.mount_helper import ROOT, Credentials, Mount
 
 WIRE = Path(wire.__file__).read_text()
 
 CLIENT = """
+import ssl
 import wire
 from wire import Client, Connection, User, u32
 
 kept = []
 
-def begin(host):
-    kept[:] = [Client(Connection(2049, User(event_user, event_user), host))]
+def begin(host, tls):
+    connection = Connection(2049, User(event_user, event_user), host)
+    if tls:
+        context = ssl.create_default_context(cadata=tls["authority"])
+        with open("/tmp/client.pem", "w") as file:
+            file.write(tls["certificate"] + tls["key"])
+        context.load_cert_chain("/tmp/client.pem")
+        connection.wrap(context, host)
+    kept[:] = [Client(connection)]
 
 event_user = 0
 
@@ -37,7 +47,7 @@ def handler(event, context):
     event_user = event.get("user", 0)
     try:
         if not kept or event.get("anew"):
-            begin(event["host"])
+            begin(event["host"], event.get("tls"))
         client = kept[0]
         steps = client.steps(*event.get("path", ()))
         if event["act"] == "read":
@@ -70,7 +80,9 @@ class Stage:
         self.deploy = Deployer(server)
         self.file_system = self.deploy.file_system()
         self.host = f"{self.file_system}.efs.us-east-1.amazonaws.com"
-        self.writer = self.deploy.function(WRITER, self.deploy.access_point(self.file_system))
+        point = self.deploy.access_point(self.file_system)
+        self.access_point = point.rpartition("/")[2]
+        self.writer = self.deploy.function(WRITER, point)
         where = {"SubnetIds": [self.deploy.subnet["SubnetId"]], "SecurityGroupIds": [self.deploy.group]}
         package = io.BytesIO(bundle(CLIENT))
         with zipfile.ZipFile(package, "a") as code:
@@ -91,13 +103,14 @@ class Stage:
             self.client, {"act": "make", "host": self.host, "path": ["data"], "name": name, **more}
         )
 
-    def policy(self, *actions: str, vpc: str) -> None:
+    def policy(self, *actions: str, vpc: str, secure: bool = False) -> None:
         statement = {
             "Effect": "Allow",
             "Principal": {"AWS": "*"},
             "Action": [f"elasticfilesystem:{action}" for action in actions],
             "Condition": {
-                "Bool": {"elasticfilesystem:AccessedViaMountTarget": "true"},
+                "Bool": {"elasticfilesystem:AccessedViaMountTarget": "true"}
+                | ({"aws:SecureTransport": "true"} if secure else {}),
                 "StringEquals": {"aws:SourceVpc": vpc},
             },
         }
@@ -161,6 +174,35 @@ def test_the_policy_decides_for_clients_that_are_there_already(stage: Stage) -> 
     finally:
         stage.deploy.efs.delete_file_system_policy(FileSystemId=stage.file_system)
     eventually(lambda: stage.make("permitted").get("status"), wire.OK)
+
+
+def test_the_mount_helpers_tls_inside_of_a_vpc(stage: Stage, tmp_path: Path) -> None:
+    """At the file system's own name: its certificate is checked by that, and the access point is the root."""
+    stage.write("encrypted", "for the access point")
+    authority = stage.server.data_dir / "tls" / "efs" / "authority.pem"
+    what = Mount(stage.file_system, stage.access_point, ROOT)
+    what.context(tmp_path, authority, ssl.TLSVersion.TLSv1_3)
+    tls = {
+        "authority": authority.read_text(),
+        "certificate": (tmp_path / "client.pem").read_text(),
+        "key": (tmp_path / "client-key.pem").read_text(),
+    }
+
+    def read(**more: Any) -> Any:
+        event = {"act": "read", "host": stage.host, "path": ["encrypted"], "tls": tls, "anew": True}
+        return stage.deploy.invoke(stage.client, event | more)
+
+    try:
+        assert read() == {"status": wire.OK, "content": "for the access point"}
+        stage.policy("ClientMount", "ClientRootAccess", vpc=stage.deploy.subnet["VpcId"], secure=True)
+        eventually(lambda: stage.read("encrypted", anew=True).get("status"), wire.ACCES)
+        assert read()["content"] == "for the access point"
+    finally:
+        stage.deploy.efs.delete_file_system_policy(FileSystemId=stage.file_system)
+    untrue = Mount(stage.file_system, stage.access_point, Credentials("test", "wrong"))
+    untrue.context(tmp_path, authority, ssl.TLSVersion.TLSv1_3)
+    refused = {"certificate": (tmp_path / "client.pem").read_text(), "key": tls["key"]}
+    assert read(tls=tls | refused) == {"status": wire.ACCES, "content": None}
 
 
 def test_the_file_server_dies_and_clients_come_again(stage: Stage) -> None:
