@@ -37,7 +37,10 @@ function Vpc({ vpc, drawn, chosen, setChosen }) {
   const { subnets, nodes, height } = layOut(vpc, drawn.functions);
   const targets = new Map(subnets.flatMap((subnet) => subnet.targets.map((target) => [target.id, target])));
   const places = new Map(nodes.map((node) => [node.name, node]));
-  const lines = drawn.connections.filter((each) => places.has(each.function) && targets.has(each.mount_target));
+  // What is blocked lies on top, or a line that passes would hide it.
+  const lines = drawn.connections
+    .filter((each) => places.has(each.function) && targets.has(each.mount_target))
+    .sort((a, b) => Boolean(a.problem) - Boolean(b.problem));
   const inSubnet = (id) => nodes.filter((node) => node.subnets.includes(id)).length;
   return html`
     <div class="scroll" tabindex="0" role="region" aria-label=${`Map of ${vpc.id}`}>
@@ -69,6 +72,7 @@ function Vpc({ vpc, drawn, chosen, setChosen }) {
           <a href=${`#/functions/${encodeURIComponent(node.name)}`} aria-label=${`Function ${node.name}`}
             onMouseEnter=${() => setChosen(node.name)} onMouseLeave=${() => setChosen(null)}
             onFocus=${() => setChosen(node.name)} onBlur=${() => setChosen(null)}>
+            <title>${node.name}</title>
             <rect class="node ${lines.some((each) => each.function === node.name && each.problem) ? "bad" : ""}" x=${node.x} y=${node.y} width=${FUNCTION.width} height=${FUNCTION.height} rx="8" />
             <text x=${node.x + 12} y=${node.y + 19}>λ ${short(node.name, 30)}</text>
             <text class="quiet" x=${node.x + 12} y=${node.y + 36}>${node.path || "no file system"}</text>
