@@ -40,10 +40,14 @@ class Ending:
 
 @dataclass(eq=False, slots=True)
 class Running:
-    """An invocation under way: `began` and `responded` (the first byte) are monotonic seconds."""
+    """An invocation under way: `began` and `responded` (the first byte) are monotonic seconds.
+
+    `told`: its START line is written; `delivered`: the runtime has its event.
+    """
 
     invocation: Invocation
     ending: asyncio.Future[Ending]
     began: float
+    told: bool = False
     delivered: bool = False
     responded: float | None = None

@@ -171,9 +171,11 @@ class Environment:
             if self._slot is None:
                 await self._initialise_again(running)
             else:
-                self._events.invocation_starts(invocation)
+                self._tell_start(running)
                 self._deliver()
             ending = await running.ending
+            if ending.reason == "exit" and not running.delivered and not self.ended:
+                ending = await self._begin_anew(running)
             return self._conclude(running, ending)
         except asyncio.CancelledError:
             # Nobody waits any more, and the function does not know: it must not get another event.
@@ -316,13 +318,26 @@ class Environment:
         left = running.began + self.spec.timeout_s - self._clock.monotonic()
         ending, duration_ms = await self._initialise(left, "invoke")
         if ending.reason == "ready":
-            self._events.invocation_starts(running.invocation)
+            self._tell_start(running)
             self._deliver()
             return
         self._events.init_failed("invoke", ending, duration_ms)
-        self._events.invocation_starts(running.invocation)
+        self._tell_start(running)
         running.delivered = True
         self._settle(ending)
+
+    async def _begin_anew(self, running: Running) -> Ending:
+        """The runtime ended with its last event, and never asked for this one: the next runtime has it."""
+        running.ending = asyncio.get_running_loop().create_future()
+        await self._leave_slot(reset=True)
+        self._ended_by = "spindown"
+        await self._initialise_again(running)
+        return await running.ending
+
+    def _tell_start(self, running: Running) -> None:
+        if not running.told:
+            running.told = True
+            self._events.invocation_starts(running.invocation)
 
     async def _furnish(self, slot: Slot) -> None:
         spec = self.spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from lambay.runtime import packages
 from lambay.runtime.interpreters import Interpreter, find
 from lambay.runtime.packages.__main__ import main
 
-from .arrange import Bench
+from .arrange import Bench, invocation
 
 
 async def test_every_runtime_of_the_host_runs_functions(bench: Bench) -> None:
@@ -105,3 +106,45 @@ async def test_an_os_only_runtime_without_bootstrap_is_told(bench: Bench) -> Non
         "errorType": "Runtime.InvalidEntrypoint",
         "errorMessage": "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]",
     }
+
+
+LINGERING = """
+import http.client, json, os, signal
+root = "/2018-06-01/runtime/invocation/"
+first = not os.path.exists("/tmp/lingered")
+open("/tmp/lingered", "w").close()
+while True:
+    connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    connection.request("GET", root + "next")
+    answer = connection.getresponse()
+    answer.read()
+    request = answer.headers["Lambda-Runtime-Aws-Request-Id"]
+    connection.request("POST", f"{root}{request}/response", json.dumps(first))
+    connection.getresponse().read()
+    while first:
+        signal.pause()
+"""
+
+
+async def test_an_event_that_a_dying_runtime_never_asked_for_is_the_next_ones(bench: Bench) -> None:
+    """As of one that ends because its last response was too large, while the next event waits for it already."""
+    own = find(f"python3.{sys.version_info.minor}")
+    assert own is not None
+    spec = bench.function("", runtime="provided.al2023")
+    bootstrap = spec.code / "bootstrap"
+    bootstrap.write_text(f"#!/bin/sh\nexec {own.sandbox_executable} /var/task/lingering.py\n")
+    bootstrap.chmod(0o755)
+    (spec.code / "lingering.py").write_text(LINGERING)
+    environment = await bench.fleet.acquire(spec)
+    first = await bench.fleet.invoke(environment, invocation(spec))
+    second = invocation(spec)
+    waiting = asyncio.create_task(bench.fleet.invoke(environment, second))
+    await asyncio.sleep(0)
+    assert environment.busy
+    assert environment._slot is not None
+    environment._slot.kill_runtime()
+    outcome = await waiting
+    bench.fleet.release(environment)
+
+    assert (first.payload, outcome.payload, outcome.error) == (b"true", b"false", None)
+    assert (await bench.log(spec)).count(f"START RequestId: {second.request_id}") == 1
