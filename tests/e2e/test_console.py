@@ -247,6 +247,25 @@ def test_a_session_that_expires_is_asked_to_sign_in_again(chromium: Browser, own
     page.close()
 
 
+def test_charts_go_by_the_servers_clock(chromium: Browser, own_lambay: Lambay) -> None:
+    name = Deployer(own_lambay).function(TALKATIVE)
+    own_lambay.cli("clock", "advance", "2d")
+    Deployer(own_lambay).invoke(name, {"word": "later", "lines": 1})
+    own_lambay.cli("clock", "advance", "2m")
+    page = sign_in(chromium, own_lambay, f"functions/{name}")
+    invocations = page.locator("figure", has_text="Invocations a minute")
+    expect(invocations).to_be_visible()
+
+    # The minute's metrics are put at the next look, five seconds later at most; the page asks each minute by itself.
+    for _ in range(60):
+        if not invocations.get_by_text("No data").count():
+            break
+        page.reload()
+        expect(invocations).to_be_visible()
+    expect(invocations.get_by_text("No data")).to_have_count(0)
+    page.close()
+
+
 def test_the_map_shows_who_reaches_what(page: Page, function: str) -> None:
     page.goto("/_lambay/console#/network")
 

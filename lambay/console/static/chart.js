@@ -1,6 +1,8 @@
 // Lines over time, drawn by uPlot.
 import uPlot from "uplot";
 import { useEffect, useRef } from "preact/hooks";
+import { holes, marked } from "./holes.js";
+import { serverNow } from "./live.js";
 import { html } from "./parts.js";
 
 const STEPS = Array.from({ length: 60 }, (_, power) => 2 ** power);
@@ -20,18 +22,18 @@ const COLOURS = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Several [seconds, values] on one axis of time; holes where a line has no value. */
-export function align(lines) {
+/** Several [seconds, values], each of a `period` of seconds, on one axis of time; holes where a line has no value. */
+export function align(lines, period = 60) {
   const times = [...new Set(lines.flatMap(([at]) => at))].sort((a, b) => a - b);
   const places = new Map(times.map((at, place) => [at, place]));
-  return [
+  return holes([
     times,
     ...lines.map(([at, values]) => {
       const aligned = new Array(times.length).fill(null);
       at.forEach((each, index) => (aligned[places.get(each)] = values[index]));
       return aligned;
     }),
-  ];
+  ], period * 1.5);
 }
 
 /**
@@ -55,7 +57,7 @@ export function Chart({ title, data, labels, format, hours, binary = false, note
           height: 180,
           cursor: { sync: { key: "lambay" }, points: { size: 6 } },
           legend: { live: true },
-          scales: { x: hours ? { range: () => [Date.now() / 1000 - hours * 3600, Date.now() / 1000] } : {}, y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
+          scales: { x: hours ? { range: () => [serverNow() / 1000 - hours * 3600, serverNow() / 1000] } : {}, y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.08 : 1] } },
           axes: [{ ...axis, values: (_, ticks) => clock(ticks) }, { ...axis, size: 84, ...(binary && { incrs: STEPS }), values: (_, ticks) => ticks.map((tick) => latest.current(tick)) }],
           series: [
             { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
@@ -64,7 +66,7 @@ export function Chart({ title, data, labels, format, hours, binary = false, note
               stroke: colour(COLOURS[index % COLOURS.length]),
               width: 1.75,
               spanGaps: false,
-              points: { show: (self, at) => self.data[at].filter((value) => value != null).length < 40, size: 4 },
+              points: { show: true, filter: (self, at) => marked(self.data[at]), size: 4 },
               value: (_, value) => (value == null ? "–" : latest.current(value)),
             })),
           ],

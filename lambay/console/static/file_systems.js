@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { align, Chart } from "./chart.js";
 import { cloudwatch, efs, own } from "./aws.js";
 import { bytes, count, duration, moment, rate, shortened, visible } from "./format.js";
-import { series, useLive } from "./live.js";
+import { clockKnown, series, serverNow, useLive } from "./live.js";
 import { Badge, Confirm, Facts, Failure, Figure, html, Loading, Nothing, Panel, Table, useLoaded } from "./parts.js";
 
 const state = (word) => html`<${Badge} kind=${word === "available" ? "good" : word === "error" ? "bad" : "wait"}>${word}<//>`;
@@ -47,8 +47,9 @@ function History({ id }) {
     id: name, namespace: "AWS/EFS", name: metric, dimensions: { FileSystemId: id }, stat,
   }));
   const period = hours <= 6 ? 60 : 300 * Math.ceil(hours / 24);
-  const [data, error] = useLoaded(() => {
-    const end = Math.floor(Date.now() / 1000);
+  const [data, error] = useLoaded(async () => {
+    await clockKnown();
+    const end = Math.floor(serverNow() / 1000);
     return cloudwatch.data(wanted, { start: end - hours * 3600, end, period });
   }, [id, hours], 60);
   if (error) return html`<${Failure} error=${error} />`;
@@ -61,11 +62,11 @@ function History({ id }) {
           ${each < 48 ? `${each} h` : `${each / 24} d`}</button>`)}</div>`}>
       <div class="charts">
         <${Chart} hours=${hours} binary title="Throughput" labels=${["reads", "writes", "metadata", "permitted"]} format=${rate}
-          data=${align([pace("read"), pace("write"), pace("metadata"), data.permitted])} />
-        <${Chart} hours=${hours} binary title="Burst credit balance" labels=${["credits"]} format=${bytes} data=${align([data.credits])}
+          data=${align([pace("read"), pace("write"), pace("metadata"), data.permitted], period)} />
+        <${Chart} hours=${hours} binary title="Burst credit balance" labels=${["credits"]} format=${bytes} data=${align([data.credits], period)}
           empty="Only bursting file systems have credits." />
-        <${Chart} hours=${hours} title="Percent of the I/O limit" labels=${["share"]} format=${(value) => `${count(value)} %`} data=${align([data.share])} />
-        <${Chart} hours=${hours} title="Client connections" labels=${["connections"]} format=${count} data=${align([data.clients])} />
+        <${Chart} hours=${hours} title="Percent of the I/O limit" labels=${["share"]} format=${(value) => `${count(value)} %`} data=${align([data.share], period)} />
+        <${Chart} hours=${hours} title="Client connections" labels=${["connections"]} format=${count} data=${align([data.clients], period)} />
       </div>
     <//>`;
 }

@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { align, Chart } from "./chart.js";
 import { cloudwatch, lambda, own, region } from "./aws.js";
 import { bytes, count, duration, milliseconds, moment, time } from "./format.js";
-import { useLive } from "./live.js";
+import { clockKnown, serverNow, useLive } from "./live.js";
 import { Badge, Facts, Failure, Figure, html, Loading, Nothing, Panel, Table, useLoaded } from "./parts.js";
 
 const KINDS = { Active: "good", Pending: "wait", Inactive: "wait", Failed: "bad" };
@@ -146,7 +146,7 @@ function Tail({ group }) {
     const following = new AbortController();
     setLines([]);
     setError(null);
-    const since = Date.now() - 15 * 60 * 1000;
+    const since = serverNow() - 15 * 60 * 1000;
     let arrived = [];
     let drawing = 0;
     const draw = () => {
@@ -222,8 +222,9 @@ function Metrics({ name }) {
   ].map(([id, metric, stat]) => ({
     id, namespace: "AWS/Lambda", name: metric, dimensions: { FunctionName: name }, stat,
   }));
-  const [data, error] = useLoaded(() => {
-    const end = Math.floor(Date.now() / 1000);
+  const [data, error] = useLoaded(async () => {
+    await clockKnown();
+    const end = Math.floor(serverNow() / 1000);
     return cloudwatch.data(wanted, { start: end - 3 * 3600, end, period: 60 });
   }, [name], 60);
   if (error) return html`<${Failure} error=${error} />`;

@@ -1,11 +1,23 @@
 // What happens now: the server's live view, kept for the last quarter of an hour.
 import { useEffect, useState } from "preact/hooks";
 import { own } from "./aws.js";
+import { holes } from "./holes.js";
 
 const KEPT_MS = 15 * 60 * 1000;
 const AGAIN_MS = 2000;
 
-const state = { views: [], error: null };
+const GAP_S = 20;
+
+const state = { views: [], error: null, aheadMs: 0 };
+let told;
+const first = new Promise((resolve) => (told = resolve));
+
+/** Milliseconds since the epoch by the server's clock, which may have been advanced. */
+export const serverNow = () => Date.now() + state.aheadMs;
+
+/** When the server's clock is known, or cannot be. */
+export const clockKnown = () => Promise.race([first, new Promise((done) => setTimeout(done, AGAIN_MS))]);
+
 const listeners = new Set();
 let following = null;
 
@@ -16,12 +28,15 @@ async function follow(signal) {
     try {
       for await (const view of own.lines("/_lambay/live?follow=1", signal)) {
         state.error = null;
+        state.aheadMs = view.at_ms - Date.now();
+        told();
         state.views = [...state.views.filter(({ at_ms }) => at_ms > view.at_ms - KEPT_MS && at_ms < view.at_ms), view];
         tell();
       }
     } catch (error) {
       if (signal.aborted) return;
       state.error = error;
+      told();
       tell();
     }
     await new Promise((done) => setTimeout(done, AGAIN_MS));
@@ -53,5 +68,5 @@ export function useLive() {
 /** Lines for a chart out of the kept views. */
 export function series(views, ...values) {
   const times = views.map(({ at_ms }) => at_ms / 1000);
-  return [times, ...values.map((value) => views.map((view) => value(view) ?? null))];
+  return holes([times, ...values.map((value) => views.map((view) => value(view) ?? null))], GAP_S);
 }
