@@ -179,6 +179,8 @@ def test_the_policy_decides_for_clients_that_are_there_already(stage: Stage) -> 
 def test_the_mount_helpers_tls_inside_of_a_vpc(stage: Stage, tmp_path: Path) -> None:
     """At the file system's own name: its certificate is checked by that, and the access point is the root."""
     stage.write("encrypted", "for the access point")
+    # The authority is made for the first NFS client.
+    stage.read("encrypted", anew=True)
     authority = stage.server.data_dir / "tls" / "efs" / "authority.pem"
     what = Mount(stage.file_system, stage.access_point, ROOT)
     what.context(tmp_path, authority, ssl.TLSVersion.TLSv1_3)
