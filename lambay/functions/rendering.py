@@ -10,7 +10,7 @@ from lambay.aws import arn
 from lambay.functions import images
 from lambay.functions.code import code_sha256
 from lambay.functions.records import LATEST, Alias, Configuration, Policy, Version
-from lambay.functions.runtimes import runtime_version_arn
+from lambay.runtime import runtime_version_arn
 
 
 def timestamp(moment: datetime) -> str:

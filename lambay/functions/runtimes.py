@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import platform
 from collections.abc import Sequence
 
-from lambay.aws import DEFAULT_PARTITION
 from lambay.functions.errors import invalid
 from lambay.functions.ports import Fleet
 from lambay.runtime import Runtime
@@ -115,9 +113,3 @@ def check_architecture(architecture: str) -> None:
             f"Architectures: {architecture} functions can't run on this host, whose processor is {machine}. "
             f"Give Architectures [{machine}] or run Lambay on an {architecture} machine."
         )
-
-
-def runtime_version_arn(region: str, runtime: str) -> str:
-    """The RuntimeVersionArn that stands for the host's build of `runtime`."""
-    digest = hashlib.sha256(f"{platform.node()}/{runtime}/{platform.version()}".encode()).hexdigest()
-    return f"arn:{DEFAULT_PARTITION}:lambda:{region}::runtime:{digest}"

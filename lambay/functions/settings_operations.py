@@ -13,7 +13,7 @@ from lambay.functions.names import FunctionName, parse, unqualified
 from lambay.functions.packages import STORAGE_LIMIT, stored_bytes
 from lambay.functions.records import RuntimeManagement
 from lambay.functions.room import Operations
-from lambay.functions.runtimes import runtime_version_arn
+from lambay.runtime import runtime_version_arn
 
 
 class SettingsOperations(Operations):

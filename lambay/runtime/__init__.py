@@ -30,6 +30,7 @@ from lambay.runtime.spec import (
     ScalingLimitExceeded,
 )
 from lambay.runtime.streaming import ResponseStream
+from lambay.runtime.versions import runtime_version_arn
 from lambay.runtime.wiring import MountTarget, MountTargets, Placement
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "ScalingLimitExceeded",
     "ServeEndpoint",
     "WriteLog",
+    "runtime_version_arn",
 ]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from lambay.runtime.spec import EnvironmentSpec
+from lambay.runtime.versions import runtime_version_arn
 
 # As the Go runtime, in which Lambda's supervisor is written, names them.
 _SIGNALS = {
@@ -80,7 +81,7 @@ class Words:
             # A container image has no runtime version.
             return None
         version = f"{spec.runtime.replace('python', 'python:')}.v1"
-        runtime_arn = f"arn:aws:lambda:{spec.region}::runtime:{spec.runtime}"
+        runtime_arn = runtime_version_arn(spec.region, spec.runtime)
         if not self._json:
             return f"INIT_START Runtime Version: {version}\tRuntime Version ARN: {runtime_arn}\n"
         return self._event(now_ms, "platform.initStart", self.init_record("init"))
@@ -96,7 +97,7 @@ class Words:
         }
         if spec.runtime:
             record["runtimeVersion"] = f"{spec.runtime.replace('python', 'python:')}.v1"
-            record["runtimeVersionArn"] = f"arn:aws:lambda:{spec.region}::runtime:{spec.runtime}"
+            record["runtimeVersionArn"] = runtime_version_arn(spec.region, spec.runtime)
         return record
 
     def init_report(self, now_ms: int, duration_ms: float, phase: str, error_type: str | None) -> str | None:

@@ -93,6 +93,14 @@ def test_lambay_invoke_shows_answer_and_log(deploy: Any) -> None:
     assert "REPORT RequestId:" in done.stderr
 
 
+def test_the_log_names_the_runtime_version_that_the_configuration_names(deploy: Any) -> None:
+    name = deploy.function(ECHO)
+    deploy.invoke(name, 1)
+
+    shown = deploy.lambda_.get_function_configuration(FunctionName=name)["RuntimeVersionConfig"]
+    assert f"Runtime Version ARN: {shown['RuntimeVersionArn']}" in deploy.server.cli("logs", name).stdout
+
+
 def test_lambay_invoke_fails_with_the_function(deploy: Any) -> None:
     name = deploy.function("def handler(event, context): raise ValueError('no')")
 
