@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes tells how busy the machine is, nothing about what is tested.
+settings.register_profile(
+    "lambay", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lambay")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
