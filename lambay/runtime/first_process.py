@@ -25,7 +25,7 @@ from lambay.runtime.spawner import Spawner
 from lambay.runtime.spec import SandboxFailure
 
 # Lambda Developer Guide, "Lambda quotas": file descriptors.
-DESCRIPTORS = 1024
+_DESCRIPTORS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,15 @@ async def start_alone(sandbox: Sandbox, spawner: Spawner, given: Surroundings) -
         os.close(release)
 
 
+def descriptors() -> int:
+    """How many a function's process may have open: Lambda's limit, or this host's where that is less."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _DESCRIPTORS if most == resource.RLIM_INFINITY else min(_DESCRIPTORS, most)
+
+
 def _confine(pid: int, group: ControlGroup) -> None:
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    most = descriptors()
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
     resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
     group.enter(pid)
     # If the machine runs out of memory, functions go first.

@@ -13,7 +13,12 @@ from typing import Protocol
 
 from lambay.clock import Clock
 from lambay.runtime import kernel
-from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
+from lambay.runtime.capacity import (
+    ENVIRONMENT_DESCRIPTORS,
+    ENVIRONMENT_MB,
+    spare_descriptors,
+    spare_mb,
+)
 from lambay.runtime.cgroups import ControlGroups
 from lambay.runtime.environment import Environment
 from lambay.runtime.fork_servers import ForkServers
@@ -139,6 +144,7 @@ class LocalFleet:
         self._slots = Slots(self._host, self._identities, settings.warm_slots)
         self._languages: dict[str, Language] = {}
         self._environments: set[Environment] = set()
+        self._building = 0
         self._idle: dict[str, list[Environment]] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self._scaling = ScalingRate(clock.time)
@@ -343,19 +349,30 @@ class LocalFleet:
         return await self._slots.take(language)
 
     async def _make_room(self) -> None:
-        """End what has been idle for longest where memory is short. Raises CapacityExceeded."""
-        missing = ENVIRONMENT_MB - spare_mb()
-        if missing <= 0:
+        """End what has been idle for longest where memory or descriptors are short. Raises CapacityExceeded."""
+        short = -(-(ENVIRONMENT_MB - spare_mb()) // ENVIRONMENT_MB)
+        short = max(short, -(-self._missing_descriptors() // ENVIRONMENT_DESCRIPTORS))
+        if short <= 0:
             return
         idle = [environment for waiting in self._idle.values() for environment in waiting]
         # Provisioned ones go last: they were paid for to be there.
         idle.sort(key=lambda each: (each.spec.initialization_type != "on-demand", each.idle_since))
-        await self._ended(idle[: -(-missing // ENVIRONMENT_MB)])
+        await self._ended(idle[:short])
         if spare_mb() < ENVIRONMENT_MB:
             raise CapacityExceeded(
                 f"{-spare_mb()} MiB of memory are missing for another execution environment beside "
                 f"{len(self._environments)} on this host"
             )
+        missing = self._missing_descriptors()
+        if missing > 0:
+            raise CapacityExceeded(
+                f"{missing} file descriptors are missing for another execution environment beside "
+                f"{len(self._environments)} on this host; its limit of open files (ulimit -Hn) is too low"
+            )
+
+    def _missing_descriptors(self) -> int:
+        """For one more environment beside those that are on their way; none where it is 0 or less."""
+        return ENVIRONMENT_DESCRIPTORS * (self._building + 1) - spare_descriptors()
 
     async def _build(self, spec: EnvironmentSpec) -> Environment:
         function = f"{spec.account}/{spec.region}/{spec.function_name}"
@@ -376,6 +393,7 @@ class LocalFleet:
             tracer=self._tracer,
         )
         self._environments.add(environment)
+        self._building += 1
         try:
             attributes: Attributes = {
                 "lambay.environment.id": environment.id,
@@ -392,6 +410,7 @@ class LocalFleet:
             self._end(environment)
             raise
         finally:
+            self._building -= 1
             language = self._languages.get(spec.runtime)
             if language is not None:
                 self._slots.refill_soon(language)

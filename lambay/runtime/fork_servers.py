@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from lambay.runtime.completion import completed
-from lambay.runtime.first_process import DESCRIPTORS, FirstProcess, Surroundings, exit_of
+from lambay.runtime.first_process import FirstProcess, Surroundings, descriptors, exit_of
 from lambay.runtime.languages import BOOTSTRAPS, Language
 from lambay.runtime.sandbox import HOSTNAME, Sandbox, Tree
 from lambay.runtime.spawner import Spawner
@@ -103,7 +103,7 @@ class ForkServer:
             passed += [*tasks, *unified]
             request = {
                 "uid": uid,
-                "files": DESCRIPTORS,
+                "files": descriptors(),
                 "hostname": HOSTNAME,
                 "mounts": list(mounts),
                 "tasks": len(tasks),

@@ -89,13 +89,14 @@ class Tree:
         Nothing is ever deleted by walking: what a mount still in place held would be a user's file.
         """
         kernel.detach(self.root)
+        # Its making, or an earlier removal, may have been cut short.
         with contextlib.suppress(FileNotFoundError):
             for mount_point in self.mnt.iterdir():
                 mount_point.rmdir()
-            for name in reversed(_DIRECTORIES):
-                (self.root / name).rmdir()
-            (self.root / "passwd").unlink()
-            self.root.rmdir()
+        (self.root / "passwd").unlink(missing_ok=True)
+        for directory in (*(self.root / name for name in reversed(_DIRECTORIES)), self.root):
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
 
 
 def make_etc(directory: Path) -> None:

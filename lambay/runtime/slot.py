@@ -292,7 +292,14 @@ class Slot:
             os.close(descriptor)
 
     def kill(self) -> None:
-        self.group.kill()
+        """SIGKILL to all that runs here."""
+        try:
+            self.group.kill()
+        except OSError as error:
+            # The server has no descriptor left for it, say. With process 1 its whole namespace ends.
+            _log.warning("slot %d: its control group cannot be killed: %s", self.number, error)
+        if self._first is not None and not self._exited.done():
+            self._first.kill()
 
     async def remainder(self) -> Remainder:
         """What a next slot may have of this one, which is about to end. Raises OSError."""
@@ -309,9 +316,8 @@ class Slot:
             server.close()
         self._hang_up()
         self._ready.set()
-        self.group.kill()
+        self.kill()
         if self._first is not None:
-            self._first.kill()
             await self._first.exited
         if self.output >= 0:
             loop.remove_reader(self.output)

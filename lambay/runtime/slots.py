@@ -8,7 +8,7 @@ import os
 from collections import deque
 from collections.abc import Awaitable
 
-from lambay.runtime.capacity import ENVIRONMENT_MB, spare_mb
+from lambay.runtime.capacity import ENVIRONMENT_DESCRIPTORS, ENVIRONMENT_MB, spare_descriptors, spare_mb
 from lambay.runtime.identities import Identities
 from lambay.runtime.images import Image
 from lambay.runtime.languages import Language
@@ -98,6 +98,8 @@ class Slots:
         waiting = self._ready.setdefault(language, deque())
         missing = self._spare - len(waiting) - self._starting.get(language, 0)
         if self._stopping or spare_mb() < missing * ENVIRONMENT_MB:
+            return
+        if spare_descriptors() < missing * ENVIRONMENT_DESCRIPTORS:
             return
         for _ in range(missing):
             self._starting[language] = self._starting.get(language, 0) + 1

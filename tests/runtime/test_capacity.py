@@ -1,16 +1,22 @@
-"""A host that is short of memory."""
+"""A host that is short of memory, or of descriptors."""
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from lambay.runtime import CapacityExceeded, ScalingLimitExceeded
-from lambay.runtime.capacity import spare_mb
+from lambay.runtime.capacity import spare_descriptors, spare_mb
+from lambay.runtime.cgroups import ControlGroup
+from lambay.runtime.first_process import descriptors
 from lambay.runtime.scaling import ScalingRate
 
-from .arrange import Bench
+from .arrange import Bench, build
 
 ECHO = "def handler(event, context): return event"
 
@@ -39,6 +45,59 @@ async def test_with_nothing_idle_an_environment_is_refused(
 
     with pytest.raises(CapacityExceeded, match="100 MiB of memory are missing"):
         await bench.fleet.acquire(bench.function(ECHO))
+
+
+async def test_the_last_descriptors_are_not_for_environments(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With none left, a server can neither answer nor end what runs."""
+    spec = bench.function(ECHO)
+    monkeypatch.setattr("lambay.runtime.fleet.spare_descriptors", lambda: 2)
+
+    with pytest.raises(CapacityExceeded, match="10 file descriptors are missing for another"):
+        await bench.fleet.acquire(spec)
+
+    monkeypatch.undo()
+    assert await bench.answer(spec, 1) == 1
+
+
+def test_an_eighth_of_the_descriptors_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (8000, 8000))
+    before = spare_descriptors()
+    opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(100)]
+
+    # Whatever other tests' threads close meanwhile.
+    assert before < 7000
+    assert 50 < before - spare_descriptors() < 150
+
+    for descriptor in opened:
+        os.close(descriptor)
+
+
+def test_a_function_has_lambdas_limit_of_descriptors_or_its_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host, function in ((20_000, 1024), (600, 600), (resource.RLIM_INFINITY, 1024)):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, host=host: (host, host))
+        assert descriptors() == function
+
+
+async def test_an_environment_ends_without_a_descriptor_for_its_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that had come to its limit could not be stopped any more."""
+    bench = await build(tmp_path)
+    spec = bench.function(ECHO)
+    await bench.answer(spec)
+
+    def kill(group: ControlGroup) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as short:
+        short.setattr(ControlGroup, "kill", kill)
+        await bench.fleet.drain(spec.key)
+    assert bench.fleet.status().environments == {}
+    assert await bench.answer(spec, 1) == 1
+
+    await bench.fleet.stop()
 
 
 def test_a_function_gains_a_thousand_environments_in_ten_seconds() -> None:

@@ -62,3 +62,12 @@ def test_slots_of_a_start_that_was_killed_twice_end_too(slots: Path) -> None:
     kernel.make_mount_point(slots, shared=False)
     end_slots(slots)
     assert mounted_below(slots) == []
+
+
+@pytest.mark.parametrize("found", ["var/task", "mnt/efs", "tmp"])
+def test_a_slot_half_made_or_half_removed_ends_too(tmp_path: Path, found: str) -> None:
+    """It stayed for ever, and each stop that came to it failed."""
+    slots = tmp_path / "slots"
+    (slots / "7" / found).mkdir(parents=True)
+    end_slots(slots)
+    assert list(slots.iterdir()) == []
