@@ -103,7 +103,7 @@ def test_file_systems_and_access_points_come_and_go_and_policies_decide(lambay: 
 
 def test_a_policy_can_name_the_addresses_of_clients_without_tls(lambay: Any) -> None:
     efs = lambay.boto("efs")
-    file_system = efs.create_file_system(CreationToken="addresses")["FileSystemId"]
+    file_system = efs.create_file_system(CreationToken=f"addresses {time.monotonic_ns()}")["FileSystemId"]
     available(efs, file_system)
 
     def policy(*statements: dict[str, Any]) -> None:
