@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 import zipfile
 import zlib
 from collections import Counter
@@ -53,6 +54,8 @@ class CodeStore:
         self._locks: dict[str, asyncio.Lock] = {}
         self._pins: Counter[str] = Counter()
         self._fresh = False
+        # A second thread would take what the first is writing for something left over.
+        self._opening = threading.Lock()
 
     def path(self, code: Code) -> Path:
         """The unpacked directory."""
@@ -123,8 +126,12 @@ class CodeStore:
 
     def _open_directory(self) -> None:
         """Once a run: create the directory, and drop what an interrupted write or an earlier boot left."""
-        if self._fresh:
-            return
+        with self._opening:
+            if not self._fresh:
+                self._clean_directory()
+                self._fresh = True
+
+    def _clean_directory(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         boot = self._directory / ".boot"
         current = _BOOT_ID.read_text()
@@ -134,7 +141,6 @@ class CodeStore:
             if partial or (entry.is_dir() and not same_boot):
                 _remove(entry)
         boot.write_text(current)
-        self._fresh = True
 
     def _unpack(self, digest: str, archive: Path) -> int:
         """The bytes that the zip at `archive` unpacks to, after it lies at `DATA/code/DIGEST`."""

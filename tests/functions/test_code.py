@@ -122,6 +122,16 @@ async def test_what_an_interrupted_write_or_another_boot_left_is_made_again(tmp_
     assert not (tmp_path / ".partial").exists()
 
 
+async def test_functions_that_are_made_at_once_after_a_start_do_not_take_each_others_for_leftovers(
+    tmp_path: Path,
+) -> None:
+    packages = [zipped({"app.py": f"number = {number}"}) for number in range(8)]
+    for start in range(20):
+        store = CodeStore(tmp_path / str(start))
+        codes = await asyncio.gather(*(add(store, archive) for archive in packages))
+        assert all((store.path(code) / "app.py").exists() for code in codes)
+
+
 async def test_collect_keeps_what_is_in_use_or_being_added(tmp_path: Path) -> None:
     store = CodeStore(tmp_path)
     kept = await add(store, zipped({"a": "1"}))

@@ -25,6 +25,7 @@ def test_no_two_families_define_the_same_name() -> None:
 def test_every_operation_is_one_of_the_models() -> None:
     operations = {xform_name(name) for name in get_session().get_service_model("lambda").operation_names}
     own = {
+        "allocated_concurrency",
         "start",
         "stop",
         "reset",
