@@ -71,6 +71,7 @@ class Exports:
         self._identities = identities
         self._visits = visits
         self._encrypted = False
+        self._encrypting = asyncio.Lock()
         self._offered: dict[str, NfsExport] = {}
         self._visited: set[str] = set()
         self._changed = asyncio.Event()
@@ -104,14 +105,15 @@ class Exports:
         _log.info("NFS on %s", self._address)
 
     async def _encrypt(self) -> None:
-        """Once, before the first client can come."""
-        if self._encrypted:
-            return
-        self._encrypted = True
-        identities = await asyncio.to_thread(self._identities)
-        if identities:
-            await self._fsd.nfs_tls(identities)
-        await self._visits.start()
+        """Once, before the first client can come; those who come meanwhile wait."""
+        async with self._encrypting:
+            if self._encrypted:
+                return
+            identities = await asyncio.to_thread(self._identities)
+            if identities:
+                await self._fsd.nfs_tls(identities)
+            await self._visits.start()
+            self._encrypted = True
 
     @property
     def address(self) -> str | None:
